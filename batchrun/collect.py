@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
-from batchrun.engine.budget import MoneyBudget
+from batchrun.engine.budget import ENDLESS, MoneyBudget
 from batchrun.engine.judging import Wiring
 from batchrun.engine.local import LocalEngine
 from batchrun.engine.ports import Observer
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 SHOW_EVERY_S: Final = 0.25
 CACHE_LIFE_S: Final = {"5m": 300.0, "1h": 3600.0}
-ENDLESS: Final = Decimal("Infinity")
 _MEGABYTE: Final = 1 << 20
 
 Show = Callable[[Progress, int | None], None]
@@ -125,6 +124,7 @@ class Calls:
         self._job = plan.job
         self._builder = BodyBuilder(plan.job.request)
         self._batch = plan.job.request.mode == "batches"
+        self._priced: tuple[Usage | None, Decimal | None] = None, None  # the budget asks first, then the journal
 
     def requests(
         self, skip: Callable[[int], bool] | None = None, *, samples: Iterable[Sample] | None = None
@@ -190,7 +190,9 @@ class Calls:
 
     def price(self, usage: Usage, model: str, at_us: int) -> Decimal | None:
         """Return what a usage costs, None where its model has no price."""
-        return self._plan.book.cost(usage, model, at_us, batch=self._batch).usd
+        if self._priced[0] is not usage:
+            self._priced = usage, self._plan.book.cost(usage, model, at_us, batch=self._batch).usd
+        return self._priced[1]
 
     def wiring(self, transport: object, redact: Callable[[str], str]) -> Wiring:
         """Return what the engine is made of."""
@@ -240,11 +242,7 @@ class Calls:
         return BatchEngine(wiring, self._job.limits)
 
     def _budget(self) -> MoneyBudget:
-        """Return the money the run may still spend, less what its earlier sessions spent or may have.
-
-        A run without a budget has an endless one: what its calls may have cost is kept all the same, so that a
-        session with a budget can go on from it.
-        """
+        """Return the money the run may still spend, less what its earlier sessions spent or may have."""
         limits, (spent, _) = self._job.limits, self._index.spent
         if limits.max_cost_usd is None:
             return MoneyBudget(ENDLESS, self.worst_case, self.price, allow_unpriced=True, prior=spent)

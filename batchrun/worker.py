@@ -23,8 +23,8 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from batchrun.collect import ENDLESS, Calls, Plan
-from batchrun.engine.budget import MoneyBudget
+from batchrun.collect import Calls, Plan
+from batchrun.engine.budget import ENDLESS, MoneyBudget
 from batchrun.engine.distributed.client import Client, Line
 from batchrun.engine.distributed.messages import Rows, Stop
 from batchrun.engine.distributed.socket_line import SocketLine

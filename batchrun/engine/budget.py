@@ -5,7 +5,9 @@ outcome of the calls in flight can. A call that was refused (an HTTP error) or n
 answer costs its usage; an exchange that broke off in between may have been billed for more than it told,
 so its worst case stays *held*. A call that does not fit waits while others in flight may still turn out
 cheaper, and only when none is left is the budget reached. Should a call cost more than its worst case, the
-estimate was no bound, and every later reservation grows by the same factor.
+estimate was no bound, and every later reservation grows by the same factor. A run without a maximum
+reserves nothing; it keeps what was spent, and the worst case of what broke off, so that a later session with
+a maximum can go on from it.
 
 Amounts are `Decimal` US dollars. This module refuses to know prices: two callables do.
 """
@@ -21,16 +23,18 @@ from batchrun.errors import UsageError
 from batchrun.records import Attempt, EndedHow, Request
 
 NOTHING: Final = Decimal(0)
+ENDLESS: Final = Decimal("Infinity")
 
 
 class MoneyBudget:
-    """`max_cost_usd` kept. `fits` then `reserve` before a call is sent, `settle` after it."""
+    """`max_cost_usd` kept: `fits` then `reserve` before a call is sent, `settle` after it. Without one: `record` after it."""
 
     __slots__ = (
         "_allow_unpriced",
         "_factor",
         "_price_of",
         "_worst_case",
+        "endless",
         "held",
         "held_calls",
         "in_flight",
@@ -48,8 +52,9 @@ class MoneyBudget:
         allow_unpriced: bool = False,
         prior: Decimal = NOTHING,
     ) -> None:
-        """Allow `maximum` over the run's whole life; `prior` is what its earlier sessions spent and hold."""
+        """Allow `maximum` (or `ENDLESS`) over the run's whole life; `prior` is what earlier sessions spent and hold."""
         self.maximum = maximum
+        self.endless = maximum == ENDLESS
         self.spent = prior
         self.reserved = NOTHING
         self.held = NOTHING
@@ -99,13 +104,25 @@ class MoneyBudget:
         self.release(worst)
         cost = self._known_cost(attempt, ended)
         if cost is None:
-            self.held += worst
-            self.held_calls += 1
-            return worst
+            return self._hold(worst)
         self.spent += cost
         if cost > worst > 0:
             self._factor = max(self._factor, cost / worst * self._factor)
         return NOTHING
+
+    def record(self, attempt: Attempt, request: Request, ended: EndedHow | None) -> Decimal:
+        """Count an attempt for which nothing was reserved; return what may have been billed beyond what it told."""
+        cost = self._known_cost(attempt, ended)
+        if cost is None:
+            return self._hold(self.worst_case(request))
+        self.spent += cost
+        return NOTHING
+
+    def _hold(self, worst: Decimal) -> Decimal:
+        """Keep the worst case of a call that broke off, and return it."""
+        self.held += worst
+        self.held_calls += 1
+        return worst
 
     def _known_cost(self, attempt: Attempt, ended: EndedHow | None) -> Decimal | None:
         """Return what the attempt cost, None where only its worst case is known."""

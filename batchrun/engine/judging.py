@@ -247,10 +247,13 @@ class Judge:
     def _settle_money(self, call: Call, attempt: Attempt, how: EndedHow | None) -> Attempt:
         """Settle the money set aside; return the attempt with the worst case that stays held for it, if any."""
         budget = self._wiring.budget
-        if budget is None or call.worst_case is None:
+        if budget is None:
             return attempt
-        held = budget.settle(attempt, call.worst_case, how)
-        call.worst_case = None
+        if call.worst_case is None:
+            held = budget.record(attempt, call.request, how)
+        else:
+            held = budget.settle(attempt, call.worst_case, how)
+            call.worst_case = None
         self._progress.cost = budget.spent
         return replace(attempt, cost_reserved=str(held)) if held else attempt
 

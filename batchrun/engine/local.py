@@ -193,7 +193,8 @@ class LocalEngine:
                 if not self._in_flight and self._backlog.exhausted and not self._backlog.waiting:
                     self._finish()
                 return None
-            if self._wiring.budget is not None and not self._set_aside(call, self._wiring.budget):
+            budget = self._wiring.budget
+            if budget is not None and not budget.endless and not self._set_aside(call, budget):
                 return None
         except BatchrunError as error:  # the dataset cannot be read on, or a model has no price
             self._stop(error)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from batchrun.engine.budget import MoneyBudget
+from batchrun.engine.budget import ENDLESS, MoneyBudget
 from batchrun.engine.judging import Wiring
 from batchrun.engine.local import LocalEngine
 from batchrun.engine.ports import Clocks
@@ -636,6 +636,20 @@ def test_a_signal_releases_the_money_of_calls_that_were_not_sent(virtual_time: R
     outcome = virtual_time(run(always(OK), Limits(rpm=6), 100, budget=budget, stop_at=(15.0,)))
     assert budget.reserved == budget.in_flight == 0
     assert budget.spent == len(outcome.endpoint.log) * Decimal("0.015")
+
+
+def test_without_a_maximum_what_broke_off_is_kept_at_its_worst_case(virtual_time: Run) -> None:
+    """Nothing is reserved, and a later session with a maximum still knows what may have been billed."""
+    budget = MoneyBudget(ENDLESS, worst_case, price_of, allow_unpriced=True, prior=Decimal("0.10"))
+    outcome = virtual_time(
+        run(lambda row, *_: CUT if row == 3 else OK, Limits(max_attempts=2, max_error_rate=1), 10, budget=budget)
+    )
+    worst = worst_case(next(requests(1)))
+    assert worst is not None
+    assert (budget.reserved, budget.in_flight) == (0, 0)
+    assert budget.spent == Decimal("0.10") + 9 * Decimal("0.015")
+    assert (budget.held, budget.held_calls) == (2 * worst, 2)
+    assert {attempt.cost_reserved for attempt in outcome.journal.attempts if attempt.ordinal == 3} == {str(worst)}
 
 
 def test_a_row_that_alone_is_refused_ends_alone(virtual_time: Run) -> None:
