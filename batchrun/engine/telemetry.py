@@ -1,13 +1,12 @@
 """What a run did, in bounded memory: distributions, a timeline, counters, and the summary made of them.
 
-A million calls leave a few kilobytes: quantiles come from a histogram whose bins grow by 2 %, and the
-timeline doubles the width of its bins whenever it is full. The terminal reads `Progress`; the run's
+A million calls leave a few kilobytes: quantiles come from histograms, into which the clocks of many answers go at
+once, and the timeline doubles the width of its bins whenever it is full. The terminal reads `Progress`; the run's
 summary is `EngineSummary`. Nothing here has a clock: times are handed in.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -15,65 +14,14 @@ from typing import Final
 from batchrun.engine.concurrency import Change
 from batchrun.errors import BatchrunError
 from batchrun.job import Limits
-from batchrun.records import Attempt
+from batchrun.records import Attempt, Reply
+from batchrun.statistics.histogram import LogHistogram
 
-GROWTH: Final = math.log(1.02)
-SMALLEST: Final = 1e-3
 MAX_BINS: Final = 240
 FIRST_BIN_S: Final = 1.0
 LATELY: Final = 0.05  # weight of the newest time to first event in the average that the terminal shows
+GATHERED: Final = 1024  # answers whose clocks go into the histograms together
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-
-
-class LogHistogram:
-    """Quantiles of positive numbers to 1 %, in at most a few hundred bins."""
-
-    __slots__ = ("_bins", "count", "largest", "smallest")
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._bins: dict[int, int] = {}
-        self.count = 0
-        self.smallest = math.inf
-        self.largest = 0.0
-
-    def add(self, value: float, times: int = 1) -> None:
-        """Count `value`, `times` over."""
-        key = int(math.log(value / SMALLEST) / GROWTH) if value > SMALLEST else 0
-        self._bins[key] = self._bins.get(key, 0) + times
-        self.count += times
-        self.smallest = min(self.smallest, value)
-        self.largest = max(self.largest, value)
-
-    @property
-    def state(self) -> tuple[dict[int, int], int, float, float]:
-        """Return all that it knows, for `absorb`: bins, count, smallest, largest."""
-        return self._bins, self.count, self.smallest, self.largest
-
-    def absorb(self, bins: dict[int, int], count: int, smallest: float, largest: float) -> None:
-        """Count all that another histogram counted."""
-        for key, times in bins.items():
-            self._bins[key] = self._bins.get(key, 0) + times
-        self.count += count
-        self.smallest = min(self.smallest, smallest)
-        self.largest = max(self.largest, largest)
-
-    def quantile(self, share: float) -> float | None:
-        """Return the value that `share` of all are below (nearest rank); None when nothing was counted."""
-        if not self.count:
-            return None
-        rank = max(1, math.ceil(share * self.count))
-        for key in sorted(self._bins):
-            rank -= self._bins[key]
-            if rank <= 0:
-                break
-        middle = SMALLEST * math.exp((key + 0.5) * GROWTH)
-        return min(max(middle, self.smallest), self.largest)
-
-    def quantiles(self) -> dict[str, float | None]:
-        """Return the usual quantiles by name (`p50`, …), and `max`."""
-        found = {f"p{share * 100:g}": self.quantile(share) for share in QUANTILES}
-        return {**found, "max": self.largest if self.count else None}
 
 
 @dataclass(slots=True)
@@ -176,7 +124,7 @@ class Telemetry:
         self.timeline = Timeline()
         names = ("queued_ms", "ttft_ms", "first_call_ms", "latency_ms", "gap_ms", "max_gap_ms", "tokens_per_s")
         self.histograms = {name: LogHistogram() for name in names}
-        self._add = {name: histogram.add for name, histogram in self.histograms.items()}
+        self._clocks: list[tuple[float | None, ...]] = []  # of answers that the histograms do not know yet
 
     def sent(self, now: float) -> None:
         """Count a send."""
@@ -193,8 +141,8 @@ class Telemetry:
                 here.refused += 1
             else:
                 here.faults += 1
-        else:
-            self._distribute(attempt)
+        elif attempt.reply is not None:
+            self._distribute(attempt, attempt.reply)
         usage = attempt.usage
         if usage is not None:
             writes = (usage.cache_write_5m_tokens or 0) + (usage.cache_write_1h_tokens or 0)
@@ -204,31 +152,49 @@ class Telemetry:
             here.input_tokens += tokens_in
             here.output_tokens += tokens_out
 
-    def _distribute(self, attempt: Attempt) -> None:
+    def _distribute(self, attempt: Attempt, reply: Reply) -> None:
         """Count an answer's clocks."""
-        add = self._add
-        ttft, latency = attempt.ttft_ms, attempt.latency_ms
+        ttft = attempt.ttft_ms
         if ttft is not None:
             of_late = self.progress.ttft_ms
             self.progress.ttft_ms = ttft if of_late is None else of_late + LATELY * (ttft - of_late)
-        for name, value in (("queued_ms", attempt.queued_ms), ("ttft_ms", ttft), ("latency_ms", latency)):
-            if value is not None:
-                add[name](value)
-        if attempt.first_call_ms is not None:
-            add["first_call_ms"](attempt.first_call_ms)
-        if ttft is None or latency is None or latency <= ttft:
+        output = reply.usage.output_tokens
+        self._clocks.append(
+            (attempt.queued_ms, ttft, attempt.first_call_ms, attempt.latency_ms, attempt.max_gap_ms, attempt.events, output)
+        )
+        if len(self._clocks) >= GATHERED:
+            self.gather()
+
+    def gather(self) -> None:
+        """Bring the histograms up to date."""
+        if not self._clocks:
             return
-        if attempt.events > 1:
-            add["gap_ms"]((latency - ttft) / (attempt.events - 1), attempt.events - 1)
-            if attempt.max_gap_ms is not None:
-                add["max_gap_ms"](attempt.max_gap_ms)
-        usage = attempt.usage
-        if usage is not None and usage.output_tokens:
-            add["tokens_per_s"](usage.output_tokens / (latency - ttft) * 1000)
+        import numpy as np  # noqa: PLC0415 - loaded by those who need it
+
+        told = np.array(self._clocks, np.float64).T  # what is not known is NaN
+        self._clocks.clear()
+        queued, ttft, first_call, latency, max_gap, events, output = told
+        add = {name: histogram.add_many for name, histogram in self.histograms.items()}
+        for name, clock in (("queued_ms", queued), ("ttft_ms", ttft), ("first_call_ms", first_call), ("latency_ms", latency)):
+            add[name](np.maximum(clock[~np.isnan(clock)], 0.0))
+        streamed = latency - ttft
+        gaps = (streamed > 0) & (events > 1)
+        add["gap_ms"](streamed[gaps] / (events[gaps] - 1), events[gaps] - 1)
+        add["max_gap_ms"](max_gap[gaps & ~np.isnan(max_gap)])
+        fast = (streamed > 0) & (output > 0)
+        add["tokens_per_s"](output[fast] / streamed[fast] * 1000)
 
     def distributions(self) -> dict[str, dict[str, float | None]]:
-        """Return the quantiles of everything that was measured."""
-        return {name: histogram.quantiles() for name, histogram in self.histograms.items()}
+        """Return the quantiles (`p50`, …) and the largest of everything that was measured."""
+        self.gather()
+        names = [f"p{share * 100:g}" for share in QUANTILES]
+        return {
+            kind: {
+                **dict(zip(names, histogram.quantiles(QUANTILES), strict=True)),
+                "max": histogram.highest if histogram.n else None,
+            }
+            for kind, histogram in self.histograms.items()
+        }
 
 
 def rate_used(progress: Progress, limits: Limits, wall_s: float) -> dict[str, float]:

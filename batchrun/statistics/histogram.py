@@ -43,8 +43,8 @@ class LogHistogram:
         self.total += value * times
         self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
 
-    def add_many(self, values: ArrayLike) -> None:
-        """Add a whole array (NaN not allowed: drop missing values first)."""
+    def add_many(self, values: ArrayLike, times: ArrayLike | None = None) -> None:
+        """Add a whole array, each value `times` over (NaN not allowed: drop missing values first)."""
         import numpy as np  # noqa: PLC0415 - loaded by those who need it
 
         numbers = np.asarray(values, dtype=np.float64)
@@ -52,12 +52,13 @@ class LogHistogram:
             return
         if not (numbers.min() >= 0 and numbers.max() < math.inf):
             raise ValueError("not all are numbers of 0 or more")
-        positive = numbers[numbers > 0]
-        buckets, counts = np.unique(np.floor(np.log(positive) / _WIDTH).astype(np.int64), return_counts=True)
-        for bucket, count in zip(buckets.tolist(), counts.tolist(), strict=True):
-            self.counts[bucket] = self.counts.get(bucket, 0) + count
-        self.zeros += len(numbers) - len(positive)
-        self.total += float(numbers.sum())
+        weights = np.ones(len(numbers), np.int64) if times is None else np.asarray(times, np.int64)
+        some = numbers > 0
+        buckets, places = np.unique(np.floor(np.log(numbers[some]) / _WIDTH).astype(np.int64), return_inverse=True)
+        for bucket, count in zip(buckets.tolist(), np.bincount(places, weights[some]).tolist(), strict=True):
+            self.counts[bucket] = self.counts.get(bucket, 0) + int(count)
+        self.zeros += int(weights[~some].sum())
+        self.total += float((numbers * weights).sum())
         self.lowest, self.highest = min(self.lowest, float(numbers.min())), max(self.highest, float(numbers.max()))
 
     def merge(self, other: Self) -> None:

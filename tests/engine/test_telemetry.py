@@ -1,43 +1,57 @@
 """What a run leaves behind: quantiles to 1 %, bounded memory, sums that add up."""
 
+import math
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from batchrun.engine.telemetry import MAX_BINS, LogHistogram, Progress, Timeline, rate_used
+from batchrun.engine.telemetry import GATHERED, MAX_BINS, Progress, Telemetry, Timeline, rate_used
 from batchrun.job import Limits
+from batchrun.records import Attempt, Reply, Usage
 
 
-@given(st.lists(st.floats(0.01, 1e7), min_size=1, max_size=300), st.sampled_from([0.05, 0.5, 0.9, 0.99]))
-def test_a_quantile_is_within_one_percent_of_the_exact_one(values: list[float], share: float) -> None:
-    histogram = LogHistogram()
-    for value in values:
-        histogram.add(value)
-    exact = sorted(values)[max(1, -int(-share * len(values) // 1)) - 1]
-    found = histogram.quantile(share)
-    assert found == pytest.approx(exact, rel=0.0101)
+def answered(place: int, **clocks: float | None) -> Attempt:
+    """Return an answer of 3 output tokens."""
+    reply = Reply(form="anthropic_sse", text="", tool_uses=(), stop_reason="end_turn", usage=Usage(output_tokens=3))
+    return Attempt(
+        ordinal=place,
+        attempt=1,
+        final=True,
+        status="succeeded",
+        model="m",
+        reply=reply,
+        events=5,
+        **clocks,  # type: ignore[arg-type]  # the clocks are floats
+    )
 
 
-def test_an_empty_histogram_has_no_quantiles() -> None:
-    assert set(LogHistogram().quantiles().values()) == {None}
+def test_the_quantiles_are_those_of_all_answers_whatever_was_gathered_at_once() -> None:
+    """A clock that was not taken counts nowhere; a mean gap counts once a gap."""
+    chance, telemetry = random.Random(1), Telemetry(0.0, Progress())
+    latencies = [chance.lognormvariate(5, 1) + 1 for _ in range(2 * GATHERED + 7)]
+    for place, latency in enumerate(latencies):
+        known = place % 3 > 0
+        telemetry.ended(
+            answered(
+                place, queued_ms=0.0, ttft_ms=1.0 if known else None, latency_ms=latency, max_gap_ms=latency if known else None
+            ),
+            now=1.0,
+        )
+    found = telemetry.distributions()
+    with_ttft = [latency for place, latency in enumerate(latencies) if place % 3]
+    assert found["latency_ms"]["p95"] == pytest.approx(_exact(latencies, 0.95), rel=0.0101)
+    assert found["latency_ms"]["max"] == max(latencies)
+    assert found["max_gap_ms"]["max"] == max(with_ttft)
+    assert found["gap_ms"]["p50"] == pytest.approx((_exact(with_ttft, 0.5) - 1) / 4, rel=0.0101)
+    assert found["tokens_per_s"]["max"] == pytest.approx(3000 / (min(with_ttft) - 1))
+    assert found["queued_ms"]["p99"] == 0.0
+    assert set(found["first_call_ms"].values()) == {None}
+    assert telemetry.histograms["gap_ms"].n == 4 * len(with_ttft)
 
 
-def test_zero_and_weights_are_counted() -> None:
-    histogram = LogHistogram()
-    histogram.add(0.0, 3)
-    histogram.add(100.0)
-    assert histogram.count == 4
-    assert histogram.quantile(0.5) == pytest.approx(0.0, abs=0.01)
-    assert histogram.quantile(0.99) == 100.0
-
-
-def test_a_million_values_fit_into_a_few_hundred_bins() -> None:
-    chance, histogram = random.Random(1), LogHistogram()
-    for _ in range(20_000):
-        histogram.add(chance.lognormvariate(5, 3))
-    assert len(histogram._bins) < 1500
+def _exact(values: list[float], share: float) -> float:
+    """Return the quantile by nearest rank."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 def test_the_timeline_stays_bounded_and_loses_nothing() -> None:

@@ -80,3 +80,11 @@ def test_what_is_no_duration_is_refused(wrong: float) -> None:
         LogHistogram().add(wrong)
     with pytest.raises(ValueError, match="not"):
         LogHistogram().add_many([1.0, wrong])
+
+
+def test_an_array_with_weights_equals_each_number_so_often() -> None:
+    weighted, repeated = LogHistogram(), LogHistogram()
+    weighted.add_many([0.0, 2.0, 3.0, 2.0], [2, 1, 3, 4])
+    for value, times in ((0.0, 2), (2.0, 5), (3.0, 3)):
+        repeated.add(value, times)
+    assert weighted.to_builtins() == repeated.to_builtins()

@@ -15,6 +15,7 @@ from batchrun.engine.distributed.messages import Measured
 from batchrun.engine.telemetry import EngineSummary, Progress, Telemetry, rate_used
 from batchrun.errors import BatchrunError
 from batchrun.job import Limits
+from batchrun.statistics.histogram import LogHistogram
 
 NOT_SUMS: Final = frozenset({"cost", "paused_until", "ttft_ms"})
 SUMS: Final = tuple(field.name for field in fields(Progress) if field.name not in NOT_SUMS)
@@ -43,9 +44,10 @@ def copy_into(target: Progress, source: Progress) -> None:
 
 def measured(telemetry: Telemetry, concurrency: Sequence[Change], now: float) -> Measured:
     """Return what one engine measured, to be sent; `now` is in the time of its clock."""
+    telemetry.gather()
     return Measured(
         began_ago_s=now - telemetry.began,
-        histograms={name: histogram.state for name, histogram in telemetry.histograms.items()},
+        histograms={name: histogram.to_builtins() for name, histogram in telemetry.histograms.items()},
         width_s=telemetry.timeline.width_s,
         bins=telemetry.timeline.bins,
         concurrency=list(concurrency),
@@ -59,8 +61,8 @@ def summarize(
     telemetry = Telemetry(0.0, progress)
     for part in parts:
         began = wall_s - part.began_ago_s
-        for name, state in part.histograms.items():
-            telemetry.histograms[name].absorb(*state)
+        for name, plain in part.histograms.items():
+            telemetry.histograms[name].merge(LogHistogram.from_builtins(plain))
         for place, piece in enumerate(part.bins):
             here = telemetry.timeline.at(max(0.0, began + (place + 0.5) * part.width_s))
             for field in fields(piece):

@@ -8,7 +8,7 @@ every moment is told as seconds from now. This module knows no socket and no clu
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -74,10 +74,10 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """What one engine measured: of each histogram its bins, count, smallest and largest; `began_ago_s` when it began."""
+    """What one engine measured: its histograms as plain values; `began_ago_s` when it began."""
 
     began_ago_s: float
-    histograms: dict[str, tuple[dict[int, int], int, float, float]]
+    histograms: dict[str, dict[str, Any]]
     width_s: float
     bins: list[Bin]
     concurrency: list[Change]
