@@ -8,6 +8,8 @@ the contract's exit code; only a bug shows a traceback.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -37,6 +39,10 @@ COMMANDS = {
     "cancel": "Stop the batches a run has submitted.",
     "init": "Write a job file and a small dataset to start from.",
 }
+
+GARBAGE_EVERY = 50_000
+"""Objects between two searches for cycles, in place of 700: loading a run's modules makes 130,000 that all stay (60 ms of search
+for nothing), and a row leaves no cycle behind: the peak memory of 100,000 rows is the same."""
 
 
 class LazyGroup(click.Group):
@@ -86,6 +92,7 @@ def batchrun() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the contract's code."""
     code = 1
+    _settle()
     try:
         result = batchrun.main(args=list(args) if args is not None else None, standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -107,6 +114,12 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo("hint: what was paid for is in the run's journal; `batchrun resume RUN` goes on from there", err=True)
         code = 1
     sys.exit(code)
+
+
+def _settle() -> None:
+    """Have the process, which is ours alone, search for garbage seldom, and not at all as it ends (40 to 80 ms for nothing)."""
+    gc.set_threshold(GARBAGE_EVERY, 10, 10)
+    atexit.register(gc.freeze)
 
 
 def show_error(error: BatchrunError) -> None:

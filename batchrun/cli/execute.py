@@ -13,6 +13,7 @@ import click
 
 from batchrun.cli import colour
 from batchrun.cli.options import JobFlags, print_json
+from batchrun.cli.process import load_arrow
 from batchrun.cli.progress import ProgressView
 from batchrun.cli.table import show_summary
 from batchrun.errors import BatchrunError
@@ -42,9 +43,9 @@ def resume(folder: Path, flags: JobFlags, *, retry_errors: bool, force: bool, re
 
 def _run(job: Job, flags: JobFlags, options: Options) -> None:
     """Run under supervision: the job's lock, its gates, its history, and whoever wants to be told."""
+    load_arrow()
     from batchrun.schedule.supervise import Supervisor
 
-    _spare_pandas()
     supervisor = Supervisor(job, options)
     with _said(job, supervisor) as quiet:
         with ProgressView(job.name, quiet=flags.quiet or quiet) as view:
@@ -83,29 +84,3 @@ def _said(job: Job, supervisor: Supervisor) -> Iterator[bool]:
         code, hint = (0, None) if error is None else (error.exit_code, error.hint)
         log.event("exit", "info" if error is None else "error", exit_code=code, reason=error and str(error), hint=hint)
         click.get_current_context().exit(code)
-
-
-class _NoPandas:
-    """A finder that says of pandas that it is not installed."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002 - the import system's
-        """Refuse pandas, know nothing else."""
-        if name == "pandas":
-            raise ModuleNotFoundError(name=name)
-
-
-def _spare_pandas() -> None:
-    """Have pyarrow look for pandas once, and not find it: importing it takes 0.3 s, and serves to ask what a list is.
-
-    Whoever needs pyarrow's pandas conversions later in this process still gets them: it then looks again.
-    """
-    import pyarrow as pa
-
-    if "pandas" in sys.modules:
-        return
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        pa.array([0])
-    finally:
-        sys.meta_path.remove(finder)
