@@ -6,7 +6,8 @@ rows. Small-cluster correction: the variance is multiplied by G / (G − 1) for 
 Student's t with G − 1 degrees of freedom (CR1, as Stata and `statsmodels` do for a mean). A row without a
 cluster is a cluster of its own; when all are, this is the ordinary s² / n.
 
-Accumulating needs memory for each distinct cluster, none for rows without one, and merges.
+Accumulating needs memory for each distinct cluster, none for rows without one. Sums are exact until they are asked for,
+so that the same rows say the same to the last digit, in any order and merged from any parts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Self
 
 from msgspec import Struct, structs
 
+from batchrun.statistics.exact import ExactSum
 from batchrun.statistics.interval import Interval, normal_quantile, t_quantile
 from batchrun.statistics.proportions import wilson
 
@@ -37,29 +39,44 @@ class Estimate(Struct, frozen=True, kw_only=True):
         return None if self.interval is None else not self.interval.low <= 0 <= self.interval.high
 
 
+class _Cluster(ExactSum):
+    """The values of one cluster, summed, and how many rows they are of."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self) -> None:
+        """Begin with no rows."""
+        super().__init__()
+        self.rows = 0
+
+    def add_rows(self, value: float, rows: int) -> None:
+        """Add rows of the same value."""
+        self.add(value, rows)
+        self.rows += rows
+
+
 class ClusteredMean:
     """Accumulates row values; `estimate` and `proportion` may be asked at any time."""
 
-    __slots__ = ("_clusters", "_m2", "_mean", "_singles", "_verdicts")
+    __slots__ = ("_clusters", "_singles", "_squares", "_sum", "_verdicts")
 
     def __init__(self) -> None:
         """Begin with no rows."""
         self._singles = 0
-        self._mean = 0.0
-        self._m2 = 0.0
-        self._clusters: dict[str, tuple[float, int]] = {}
+        self._sum = ExactSum()
+        self._squares = ExactSum()
+        self._clusters: dict[str, _Cluster] = {}
         self._verdicts = 0
 
-    def add(self, value: float, cluster: str | None = None, *, repeats: int = 1) -> None:
-        """Add one row: its value, already averaged over its `repeats`."""
+    def add(self, value: float, cluster: str | None = None, *, repeats: int = 1, times: int = 1) -> None:
+        """Add one row, or `times` alike: the value, already averaged over its `repeats`."""
+        self._verdicts += repeats * times
         if cluster is not None:
-            self.add_cluster(cluster, value, 1, verdicts=repeats)
+            self._cluster(cluster).add_rows(value, times)
             return
-        self._verdicts += repeats
-        self._singles += 1
-        step = value - self._mean
-        self._mean += step / self._singles
-        self._m2 += step * (value - self._mean)
+        self._singles += times
+        self._sum.add(value, times)
+        self._squares.add_square(value, times)
 
     def add_row(self, values: Sequence[float | None], cluster: str | None = None) -> None:
         """Add one row by its repeats; those without a value (None) do not count, and neither does a row of only such."""
@@ -70,41 +87,47 @@ class ClusteredMean:
     def add_singles(self, rows: int, mean: float, squares: float, *, verdicts: int) -> None:
         """Add many rows without a cluster by their moments; `squares` is Σ (value − mean)²."""
         self._verdicts += verdicts
-        if not rows:
-            return
-        together = self._singles + rows
-        step = mean - self._mean  # Chan, Golub & LeVeque (1979)
-        self._m2 += squares + step * step * self._singles * rows / together
-        self._mean += step * rows / together
-        self._singles = together
+        self._singles += rows
+        self._sum.add(mean, rows)
+        self._squares.add(squares if rows else 0.0)
+        self._squares.add_square(mean, rows)
 
     def add_cluster(self, cluster: str, total: float, rows: int, *, verdicts: int) -> None:
         """Add many rows of one cluster by the sum of their values."""
         self._verdicts += verdicts
-        mine, my_rows = self._clusters.get(cluster, (0.0, 0))
-        self._clusters[cluster] = (mine + total, my_rows + rows)
+        mine = self._cluster(cluster)
+        mine.add(total)
+        mine.rows += rows
 
     def merge(self, other: Self) -> None:
         """Add all that `other` has seen; the same cluster in both is one cluster."""
-        self.add_singles(other._singles, other._mean, other._m2, verdicts=other._verdicts)
-        for cluster, (total, rows) in other._clusters.items():
-            self.add_cluster(cluster, total, rows, verdicts=0)
+        self._verdicts += other._verdicts
+        self._singles += other._singles
+        self._sum.merge(other._sum)
+        self._squares.merge(other._squares)
+        for cluster, theirs in other._clusters.items():
+            mine = self._cluster(cluster)
+            mine.merge(theirs)
+            mine.rows += theirs.rows
 
     @property
     def n(self) -> int:
         """Return how many rows were added."""
-        return self._singles + sum(rows for _, rows in self._clusters.values())
+        return self._singles + sum(cluster.rows for cluster in self._clusters.values())
 
     def estimate(self, confidence: float = 0.95) -> Estimate | None:
         """Return the mean with its clustered error and t interval, or None where there is no row."""
         n, groups = self.n, self._singles + len(self._clusters)
         if n == 0:
             return None
-        mean = math.fsum((self._mean * self._singles, *(total for total, _ in self._clusters.values()))) / n
+        total = ExactSum()
+        for part in (self._sum, *self._clusters.values()):
+            total.merge(part)
+        mean = total.over(n)
         se = interval = None
         if groups > 1:
-            squares = self._m2 + self._singles * (self._mean - mean) ** 2
-            squares += math.fsum((total - rows * mean) ** 2 for total, rows in self._clusters.values())
+            squares = self._spread + self._singles * (self._mean - mean) ** 2
+            squares += math.fsum((one.over(1) - one.rows * mean) ** 2 for one in self._clusters.values())
             se = math.sqrt(squares * groups / (groups - 1)) / n
             reach = t_quantile(confidence, groups - 1) * se
             interval = Interval(mean - reach, mean + reach)
@@ -126,10 +149,27 @@ class ClusteredMean:
         interval = None if n is None else wilson(share * n, n, confidence)
         return structs.replace(estimate, value=share, interval=interval)
 
+    @property
+    def _mean(self) -> float:
+        """The mean of the rows without a cluster, 0 of none."""
+        return self._sum.over(max(self._singles, 1))
+
+    @property
+    def _spread(self) -> float:
+        """Σ (value − mean)² of the rows without a cluster."""
+        return float(self._squares.fraction - self._sum.fraction**2 / max(self._singles, 1))
+
+    def _cluster(self, name: str) -> _Cluster:
+        """Return the sum of one cluster."""
+        found = self._clusters.get(name)
+        if found is None:
+            found = self._clusters[name] = _Cluster()
+        return found
+
     def _effective(self, estimate: Estimate) -> float | None:
         """Return how many independent verdicts would tell as much."""
         spread = estimate.value * (1 - estimate.value)
-        if not self._clusters and self._verdicts == estimate.n and math.isclose(self._m2, estimate.n * spread, abs_tol=1e-9):
+        if not self._clusters and self._verdicts == estimate.n and math.isclose(self._spread, estimate.n * spread, abs_tol=1e-9):
             return estimate.n
         if estimate.se is None:
             return None

@@ -2,8 +2,8 @@
 
 Opening reads tables, never JSON: the `.idx` of each finished segment, and the one segment that a killed
 writer left behind in full. What stays in memory is a byte a row and the range of ordinals of each segment;
-attempts are found window by window and read from disk one at a time, so memory does not grow with the
-journal. Segments of several writers are one journal: a row has landed if it has in any of them.
+attempts are found window by window and read from disk as they are asked for, neighbours together, so memory does not
+grow with the journal. Segments of several writers are one journal: a row has landed if it has in any of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
@@ -33,6 +33,10 @@ AGAIN: Final = frozenset({"canceled", "expired"})
 
 WINDOW: Final = 1 << 15
 _OPEN_FILES: Final = 32
+GAP_BYTES: Final = 16 << 10
+"""So much between two records is read and thrown away rather than read around."""
+READ_BYTES: Final = 4 << 20
+"""What is read at once, where one record is not longer by itself."""
 
 
 class _Segment(Struct, frozen=True, kw_only=True):
@@ -122,12 +126,29 @@ class JournalIndex:
 
     def attempts(self, ordinal: int) -> list[Attempt]:
         """Return the journalled attempts of one row, oldest first within a writer. Cheap in ordinal order."""
-        window = self._window
-        if not window.first <= ordinal < window.first + WINDOW:
-            window = self._window = self._load_window(ordinal // WINDOW * WINDOW)
-        place = ordinal - window.first
-        rows = range(window.starts[place], window.starts[place + 1])
-        return [self._attempt(self._read(window.paths[window.which[row]], window.entries[row])) for row in rows]
+        return self.attempts_between(ordinal, ordinal + 1)[0]
+
+    def attempts_between(self, first: int, stop: int) -> list[list[Attempt]]:
+        """Return the attempts of each ordinal from `first` to before `stop`, read together. Cheap in ordinal order."""
+        found: list[list[Attempt]] = []
+        while first < stop:
+            window = self._window_at(first)
+            end = min(stop, window.first + WINDOW)
+            found += self._attempts_in(window, first - window.first, end - window.first)
+            first = end
+        return found
+
+    def bytes_of(self, first: int, stop: int) -> int:
+        """Return how many bytes the records of the ordinals from `first` to before `stop` have."""
+        size = 0
+        while first < stop:
+            window = self._window_at(first)
+            end = min(stop, window.first + WINDOW)
+            size += (
+                window.bytes_before[window.starts[end - window.first]] - window.bytes_before[window.starts[first - window.first]]
+            )
+            first = end
+        return size
 
     def __iter__(self) -> Iterator[Attempt]:
         """Yield every attempt of the journal, segment by segment."""
@@ -181,6 +202,12 @@ class JournalIndex:
         self.records += len(table)
         self._segments.append(_Segment(path=path, low=low, high=high, table=kept))
 
+    def _window_at(self, ordinal: int) -> _WindowOfAttempts:
+        """Return the window that `ordinal` lies in."""
+        if not self._window.first <= ordinal < self._window.first + WINDOW:
+            self._window = self._load_window(ordinal // WINDOW * WINDOW)
+        return self._window
+
     def _load_window(self, first: int) -> _WindowOfAttempts:
         """Find the records of the `WINDOW` ordinals from `first` on."""
         paths: list[Path] = []
@@ -200,21 +227,51 @@ class JournalIndex:
         order = np.argsort(entries["ordinal"], kind="stable")
         entries = entries[order]
         starts = np.searchsorted(entries["ordinal"], np.arange(first, first + WINDOW + 1))
-        locations = list(zip(entries["offset"].tolist(), entries["length"].tolist(), entries["crc"].tolist(), strict=True))
+        before = np.concatenate((np.zeros(1, np.int64), np.cumsum(entries["length"], dtype=np.int64)))
         return _WindowOfAttempts(
-            first=first, starts=starts.tolist(), entries=locations, which=owners[order].tolist(), paths=paths
+            first=first, starts=starts.tolist(), bytes_before=before.tolist(), entries=entries, which=owners[order], paths=paths
         )
 
-    def _read(self, path: Path, entry: tuple[int, int, int]) -> bytes:
+    def _attempts_in(self, window: _WindowOfAttempts, first: int, stop: int) -> list[list[Attempt]]:
+        """Return the attempts of each place in a window from `first` to before `stop`."""
+        starts = window.starts
+        begin = starts[first]
+        records = self._records(window, begin, starts[stop])
+        return [records[starts[place] - begin : starts[place + 1] - begin] for place in range(first, stop)]
+
+    def _records(self, window: _WindowOfAttempts, begin: int, end: int) -> list[Attempt]:
+        """Decode the records of a window from `begin` to before `end`, reading those that lie together at once."""
+        entries, which = window.entries[begin:end], window.which[begin:end]
+        offsets, lengths, crcs = entries["offset"].tolist(), entries["length"].tolist(), entries["crc"].tolist()
+        order = np.lexsort((entries["offset"], which))
+        owners = which.tolist()
+        decode, crc32 = self._attempt, zlib.crc32
+        records: list[Any] = [None] * len(offsets)
+        for run in _runs(order.tolist(), owners, offsets, lengths):
+            path, start, last = window.paths[owners[run[0]]], offsets[run[0]], run[-1]
+            block = self._block(path, start, offsets[last] + lengths[last] - start)
+            for row in run:
+                at = offsets[row] - start
+                payload = block[at : at + lengths[row]]
+                if crc32(payload) != crcs[row]:
+                    raise _damaged(path, offsets[row])
+                records[row] = decode(payload)
+        return records
+
+    def _block(self, path: Path, offset: int, length: int) -> memoryview:
+        """Return so many bytes of a segment, fewer at its end."""
+        with translated(path, "read"):
+            return memoryview(os.pread(self._descriptor(path), length, offset))
+
+    def _read(self, path: Path, entry: tuple[int, int, int]) -> memoryview:
         """Return one record's JSON, checked."""
         offset, length, crc = entry
-        with translated(path, "read"):
-            payload = os.pread(self._descriptor(path), length, offset)
+        payload = self._block(path, offset, length)
         if zlib.crc32(payload) != crc:
             raise _damaged(path, offset)
         return payload
 
-    def _payloads(self) -> Iterator[bytes]:
+    def _payloads(self) -> Iterator[memoryview]:
         """Yield every record's JSON, segment by segment."""
         for part in self._segments:
             table = _table(part)
@@ -238,14 +295,33 @@ class _WindowOfAttempts(Struct, frozen=True, kw_only=True):
 
     first: int
     starts: Sequence[int]
-    entries: list[tuple[int, int, int]]  # offset, length, CRC
-    which: list[int]  # place in `paths` of the segment that holds it
+    bytes_before: Sequence[int]  # of the records before each one, and of all
+    entries: Table
+    which: NDArray[np.int32]  # place in `paths` of the segment that holds it
     paths: list[Path]
 
     @classmethod
     def empty(cls, first: int = -WINDOW) -> Self:
         """Return a window with nothing in it."""
-        return cls(first=first, starts=bytes(WINDOW + 1), entries=[], which=[], paths=[])
+        entries, which = np.empty(0, segment.ENTRY), np.empty(0, np.int32)
+        return cls(first=first, starts=bytes(WINDOW + 1), bytes_before=[0], entries=entries, which=which, paths=[])
+
+
+def _runs(order: Sequence[int], owners: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Cut records, ordered by their places on disk, so that those of one run are worth reading with one call."""
+    run: list[int] = []
+    start = end = 0
+    for row in order:
+        offset, length = offsets[row], lengths[row]
+        if run and (owners[row] != owners[run[0]] or offset - end > GAP_BYTES or offset + length - start > READ_BYTES):
+            yield run
+            run = []
+        if not run:
+            start = offset
+        run.append(row)
+        end = offset + length
+    if run:
+        yield run
 
 
 def landing(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -253,6 +329,8 @@ def landing(attempts: Sequence[Attempt]) -> Attempt | None:
 
     None when no attempt is final. The others that were billed are waste.
     """
+    if len(attempts) == 1:
+        return attempts[0] if attempts[0].final else None
     finals = [attempt for attempt in attempts if attempt.final]
     return min(finals, key=lambda attempt: segment.STATUSES.index(attempt.status), default=None)
 
