@@ -2,16 +2,16 @@
 
 Every chosen row is shaped and linted, its id and prompt hashed, its tokens estimated. Problems are kept
 with file, row, line and field up to a limit, and counted by code beyond it. Duplicates are found by
-64-bit hashes in flat arrays (16 bytes a row) and told only after a second look at the rows concerned.
+64-bit hashes (16 bytes a row) and told only after a second look at the rows concerned.
 It refuses to send anything, or to know models and prices.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Final
 
 import msgspec
@@ -31,6 +31,9 @@ DOUBTS: Final = frozenset({"unsatisfiable", "breaks-schema", "unknown-argument",
 
 BYTES_A_TOKEN: Final = 4
 """English prose and JSON are 3.5 to 4.5 bytes a token; an estimate, and named as one."""
+
+PIECE: Final = 1 << 20
+SHARES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,7 @@ class _Checker:
             return
         tools = sample.tools if sample.tools is not None else self._job_tools
         self._ids.add(hash(sample.id))
-        self._prompts.add(self._prompt_hash(sample))
+        self._prompts.add(hash((sample.messages, sample.system, tools)))
         for finding in self._findings(sample, tools):
             self._place(record, finding)
         self._measure(sample, tools)
@@ -145,13 +148,17 @@ class _Checker:
 
     def note(self, problem: Problem) -> None:
         """Count a problem, and keep it while there is room."""
-        self._counts[problem.code] += 1
-        self._severities[problem.severity] += 1
+        self._count(problem.code, problem.severity)
         if problem.row is not None and problem.severity == "error":
             self._row_errors += 1
             self.bad.setdefault(problem.row, str(problem))
         if len(self._problems) < self._shown:
             self._problems.append(problem)
+
+    def _count(self, code: str, severity: str, times: int = 1) -> None:
+        """Count problems of one kind."""
+        self._counts[code] += times
+        self._severities[severity] += times
 
     def tell_duplicates(self) -> None:
         """Look again at the rows whose hashes are equal, and note what is really twice there.
@@ -173,8 +180,7 @@ class _Checker:
                 self._tell_duplicate(record, ids, prompts)
         left = self._prompts.surplus - (self._counts["duplicate-prompt"] - noted)
         if left > 0:
-            self._counts["duplicate-prompt"] += left
-            self._severities["warning"] += left
+            self._count("duplicate-prompt", "warning", left)
 
     def _tell_duplicate(self, record: Record, ids: dict[str, tuple[int, int | None]], prompts: dict[int, int]) -> None:
         """Note what one row has in common with one before it."""
@@ -205,20 +211,23 @@ class _Checker:
             expected_rows=self._expected,
         )
 
-    def _findings(self, sample: Sample, tools: bytes | None) -> Iterable[Finding]:
-        """Yield what is wrong with a well-shaped row."""
-        if tools is not None:
-            yield from self._tools.findings(tools)
-        yield from message_findings(sample.messages)
+    def _findings(self, sample: Sample, tools: bytes | None) -> list[Finding]:
+        """Return what is wrong with a well-shaped row."""
+        of_tools = () if tools is None else self._tools.findings(tools)
+        found = [*of_tools, *message_findings(sample.messages)]
         if sample.params is not None or sample.tools == b"[]":
-            yield from map(_of_problem, lint_sample(sample, self._spec, self._endpoint))
-        if sample.expected is not None and not (tools is not None and self._tools.findings(tools)):
-            yield from map(_of_problem, lint_expected(sample.expected, tools))
+            found += map(_of_problem, lint_sample(sample, self._spec, self._endpoint))
+        if sample.expected is not None and not of_tools:
+            found += map(_of_problem, lint_expected(sample.expected, tools))
         if sample.tool_choice is not None:
-            yield from choice_findings(sample.tool_choice, self._tools.names(tools) if tools is not None else frozenset())
+            found += choice_findings(sample.tool_choice, self._tools.names(tools) if tools is not None else frozenset())
+        return found
 
     def _place(self, record: Record, finding: Finding) -> None:
-        """Note a finding at its row."""
+        """Note a finding at its row; a warning for which there is no room is counted and not made a problem at all."""
+        if finding.severity != "error" and len(self._problems) >= self._shown:
+            self._count(finding.code, finding.severity)
+            return
         self.note(
             Problem(
                 message=finding.message,
@@ -234,7 +243,7 @@ class _Checker:
 
     def _measure(self, sample: Sample, tools: bytes | None) -> None:
         """Add the row's estimated tokens."""
-        size = sum(len(text) for text in (sample.messages, sample.system, tools) if text)
+        size = len(sample.messages) + len(sample.system or b"") + len(tools or b"")
         tokens = -(-size // BYTES_A_TOKEN)
         self._tokens += tokens
         self._longest = max(self._longest, tokens)
@@ -257,27 +266,42 @@ def _of_problem(problem: Problem) -> Finding:
 
 
 class _Hashes:
-    """One 64-bit hash for each row looked at, in 8 bytes, to find those that occur more than once."""
+    """One 64-bit hash for each row looked at, in 8 bytes, to find those that occur more than once.
+
+    They lie in memory mapped for them alone, which goes back to the system when they are done with: a freed array of this
+    size stays with the process as holes.
+    """
 
     def __init__(self) -> None:
-        self._hashes = array("q")
+        self._pieces: list[memoryview] = []
+        self._piece = memoryview(b"")
+        self._place = 0  # in the last piece
         self.surplus = 0  # rows that say again what one before them said; known once `repeated` was asked
 
     def add(self, value: int) -> None:
         """Remember the next row's hash."""
-        self._hashes.append(value)
+        if self._place == len(self._piece):
+            self._piece, self._place = memoryview(mmap(-1, 8 * PIECE)).cast("q"), 0
+            self._pieces.append(self._piece)
+        self._piece[self._place] = value
+        self._place += 1
 
     def repeated(self) -> Places:
         """Return the places, counted from 0, of rows whose hash occurs more than once."""
         import numpy as np  # noqa: PLC0415 -- 60 ms that start-up need not pay
 
-        hashes = np.array(self._hashes, dtype=np.int64)
-        hashes.sort()
-        again = hashes[1:] == hashes[:-1]
-        self.surplus = int(again.sum())
+        pieces = [np.frombuffer(piece, dtype=np.int64) for piece in self._pieces]
+        pieces[-1:] = [piece[: self._place] for piece in pieces[-1:]]
+        again = []
+        for share in range(SHARES):  # equal hashes fall into one share; sorting share by share needs little room
+            hashes = np.concatenate([np.empty(0, np.int64), *(piece[piece % SHARES == share] for piece in pieces)])
+            hashes.sort()
+            again.append(hashes[1:][hashes[1:] == hashes[:-1]])
+        repeats = np.concatenate(again)
+        self.surplus = len(repeats)
         if not self.surplus:
             return Places(b"", -1)
-        mask = np.isin(np.frombuffer(self._hashes, dtype=np.int64), np.unique(hashes[1:][again]))
+        mask = np.concatenate([np.isin(piece, np.unique(repeats)) for piece in pieces])
         return Places(mask.tobytes(), int(np.flatnonzero(mask)[-1]))
 
 

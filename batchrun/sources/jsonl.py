@@ -13,8 +13,10 @@ from typing import Final
 import msgspec
 
 from batchrun.errors import Problem
-from batchrun.sources.lines import lines
+from batchrun.sources.lines import blocks, line_end
 from batchrun.sources.record import Record
+
+_SPACE: Final = ord(" ")
 
 _decode: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -27,19 +29,52 @@ def records(
     The first `skip` rows, and those whose number is the place of a 1 in `done`, are passed over undecoded: a resumed
     run does not pay for what is done. Returns the number of the row after the last.
     """
-    at = index
-    number, known = 0, len(done)
+    at, number = index, 0
+    wanted = _wanted(at, index + skip, done)
     try:
-        for number, line in enumerate(lines(pieces), 1):
-            if not line or line.isspace():
-                continue
-            if at >= index + skip and not (at < known and done[at]):
+        for text, begin, end in blocks(pieces):
+            start = begin
+            while start < end:
+                if at < wanted:
+                    start, rows, passed = _passed_over(text, start, end, wanted - at)
+                    at, number = at + rows, number + passed
+                    continue
+                stop = line_end(text, start, end)
+                line = text[start:stop]
+                start, number = stop + 1, number + 1
+                if not line or line.isspace():
+                    continue
                 yield _record(line, file, at, number)
-            at += 1
+                at += 1
+                if at < len(done):
+                    wanted = _wanted(at, 0, done)
     except ValueError as error:
         yield _broken(file, at, number + 1, str(error))
         at += 1
     return at
+
+
+def _wanted(at: int, first: int, done: bytes) -> int:
+    """Return the number of the first row from `at` on that is to be read: not below `first`, and not done."""
+    at = max(at, first)
+    if at >= len(done) or not done[at]:
+        return at
+    found = done.find(b"\0", at)
+    return len(done) if found < 0 else found
+
+
+def _passed_over(text: bytes, start: int, end: int, most: int) -> tuple[int, int, int]:
+    """Return where the lines after the next `most` rows begin, and how many rows and lines there were up to there."""
+    rows = passed = 0
+    while start < end and rows < most:
+        stop = text.find(b"\n", start, end)  # `line_end`, without a call a row
+        if stop < 0:
+            stop = end
+        if text[start] > _SPACE or text[start:stop].strip():
+            rows += 1
+        passed += 1
+        start = stop + 1
+    return start, rows, passed
 
 
 def is_object(line: bytes) -> bool:

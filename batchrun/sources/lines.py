@@ -44,28 +44,50 @@ def chunks(stream: BinaryIO, name: str) -> Iterator[bytes]:
         raise StorageError(f"{name}: cannot be read: {error.strerror or error}") from None
 
 
-def lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield each line without its LF; the last one need not have any. A BOM at the very start is dropped.
+def blocks(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield `(text, start, end)`: `text[start:end]` is some whole lines, each with its LF; the very last may have none.
 
-    Raises `ValueError` at a line longer than `MAX_LINE` bytes.
+    Most of a file stays where it was read; only a line that two pieces share is put together. A BOM at the very start
+    is dropped. Raises `ValueError` at a line longer than `MAX_LINE` bytes.
     """
     held: list[bytes] = []
     size = 0
-    bom = BOM  # looked for in the first line alone; the first chunk may end inside it
-    for chunk in pieces:
-        *whole, rest = chunk.split(b"\n")
-        if whole:
-            held.append(whole[0])
-            whole[0] = b"".join(held).removeprefix(bom)
+    bom = BOM  # looked for in the first line alone; the first piece may end inside it
+    for piece in pieces:
+        start = piece.find(b"\n") + 1
+        if start:
+            held.append(piece[:start])
+            first = b"".join(held).removeprefix(bom)
             held, size, bom = [], 0, b""
-            yield from whole
-        if rest:
-            held.append(rest)
-            size += len(rest)
+            yield first, 0, len(first)
+            end = piece.rfind(b"\n") + 1
+            if start < end:
+                yield piece, start, end
+            start = end
+        if start < len(piece):
+            held.append(piece[start:])
+            size += len(piece) - start
             if size > MAX_LINE:
                 raise ValueError(f"a line is longer than {MAX_LINE >> 20} MiB")
     if held:
-        yield b"".join(held).removeprefix(bom)
+        last = b"".join(held).removeprefix(bom)
+        yield last, 0, len(last)
+
+
+def lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield each line without its LF; the last one need not have any. As `blocks` otherwise."""
+    for text, begin, end in blocks(pieces):
+        start = begin
+        while start < end:
+            stop = line_end(text, start, end)
+            yield text[start:stop]
+            start = stop + 1
+
+
+def line_end(text: bytes, start: int, end: int) -> int:
+    """Return where the line that begins at `start` ends: the place of its LF, or `end`."""
+    stop = text.find(b"\n", start, end)
+    return end if stop < 0 else stop
 
 
 def _gunzip(stream: BinaryIO, head: bytes) -> Iterator[bytes]:

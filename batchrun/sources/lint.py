@@ -90,10 +90,17 @@ def message_findings(text: bytes) -> list[Finding]:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         what, _, place = str(error).partition(" - at `$")
         return [Finding(field="messages" + place.rstrip("`"), code="message-shape", message=_lowered(what))]
-    found = list(_turn_findings(messages))
-    if not found:
-        found += _size_findings(messages)
-    return found
+    if _is_one_question(messages):
+        return []
+    return list(_turn_findings(messages)) or list(_size_findings(messages))
+
+
+def _is_one_question(messages: Sequence[_Message]) -> bool:
+    """Tell whether this is the usual row: one turn of the user's, in words, of which there are enough."""
+    if len(messages) != 1:
+        return False
+    asked = messages[0]
+    return asked.role == "user" and isinstance(asked.content, str) and len(asked.content.strip()) >= NEAR_EMPTY_BYTES
 
 
 def choice_findings(choice: bytes, tools: frozenset[str]) -> list[Finding]:
@@ -183,6 +190,8 @@ def _turn_findings(messages: Sequence[_Message]) -> Iterator[Finding]:
                 field=f"messages[{at}].role", code="message-role", message=f"{message.role!r} is no role here", hint=hint
             )
             return
+        if isinstance(message.content, str) and not open_ids:
+            continue
         blocks = message.content if isinstance(message.content, list) else ()
         answered = {block.tool_use_id for block in blocks if block.type == "tool_result" and block.tool_use_id}
         if open_ids - answered:

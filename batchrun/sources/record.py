@@ -80,23 +80,29 @@ class Shaper:
 
     def sample(self, record: Record) -> Sample:
         """Return the sample of a readable record; raise `RowError` where its shape is wrong."""
-        given = {name: bytes(raw) for name, raw in record.fields.items()}
-        fields = {name: text for name, text in given.items() if name in _KNOWN and text != b"null"}
-        rest = {name: text for name, text in given.items() if name not in _KNOWN}
+        fields: dict[str, bytes] = {}
+        rest: dict[str, bytes] = {}
+        for name, raw in record.fields.items():
+            text = bytes(raw)
+            if name not in _KNOWN:
+                rest[name] = text
+            elif text != b"null":
+                fields[name] = text
         if self._lenient:
             fields = {name: _unwrapped(name, text) if name in STRUCTURED else text for name, text in fields.items()}
-        identifier = _label(fields, "id")
+        given = fields.get
+        identifier = _label(given("id"), "id")
         return Sample(
             index=record.index,
             id=str(record.index) if identifier is None else identifier,
-            messages=_messages(fields),
-            system=_of(fields, "system", b'"[', "a string or a list of blocks"),
-            tools=self._tools(fields),
-            tool_choice=_of(fields, "tool_choice", b"{", "an object"),
-            params=_of(fields, "params", b"{", "an object"),
-            expected=_of(fields, "expected", b"[{", "a list of calls or an object"),
-            cluster=_label(fields, "cluster"),
-            tags=self._tags(fields),
+            messages=_messages(given("messages"), given("prompt")),
+            system=_of(given("system"), "system", b'"[', "a string or a list of blocks"),
+            tools=None if (tools := given("tools")) is None else self._intern(tools),
+            tool_choice=_of(given("tool_choice"), "tool_choice", b"{", "an object"),
+            params=_of(given("params"), "params", b"{", "an object"),
+            expected=_of(given("expected"), "expected", b"[{", "a list of calls or an object"),
+            cluster=_label(given("cluster"), "cluster"),
+            tags=() if (tags := given("tags")) is None else self._tags(tags),
             metadata=joined(rest) if rest else None,
         )
 
@@ -115,11 +121,6 @@ class Shaper:
             return error
         return None
 
-    def _tools(self, fields: Mapping[str, bytes]) -> bytes | None:
-        """Return the tools, equal ones as one object."""
-        tools = fields.get("tools")
-        return None if tools is None else self._intern(tools)
-
     def _intern(self, tools: bytes) -> bytes:
         """Return the one object that stands for these tools; a bounded table, emptied when it is full."""
         known = self._interned.get(tools)
@@ -132,11 +133,8 @@ class Shaper:
         self._interned[tools] = tools
         return tools
 
-    def _tags(self, fields: Mapping[str, bytes]) -> tuple[str, ...]:
+    def _tags(self, text: bytes) -> tuple[str, ...]:
         """Return the tags; one string is one tag where the container has no lists."""
-        text = fields.get("tags")
-        if text is None:
-            return ()
         if self._lenient and text.startswith(b'"'):
             tag = _text.decode(text)
             return (tag,) if tag else ()
@@ -153,7 +151,7 @@ def identifier_of(record: Record) -> str:
     """Return the record's id as its sample would have it, or its index where it has no usable one."""
     raw = record.fields.get("id")
     try:
-        found = _label({"id": bytes(raw)}, "id") if raw is not None else None
+        found = None if raw is None else _label(bytes(raw), "id")
     except RowError:
         found = None
     return str(record.index) if found is None else found
@@ -190,9 +188,8 @@ def is_json(text: bytes) -> bool:
     return True
 
 
-def _label(fields: Mapping[str, bytes], name: str) -> str | None:
+def _label(text: bytes | None, name: str) -> str | None:
     """Return a name: a string, or the digits of a whole number, as many public datasets have ids."""
-    text = fields.get(name)
     if text is None or text == b"null":
         return None
     if text.startswith(b'"'):
@@ -202,9 +199,8 @@ def _label(fields: Mapping[str, bytes], name: str) -> str | None:
     raise RowError("must be a string", field=name, code="wrong-type")
 
 
-def _messages(fields: Mapping[str, bytes]) -> bytes:
+def _messages(messages: bytes | None, prompt: bytes | None) -> bytes:
     """Return the messages; a prompt becomes one user message around its own text."""
-    messages, prompt = fields.get("messages"), fields.get("prompt")
     if messages is not None and prompt is not None:
         raise RowError(
             "has both `messages` and `prompt`", field="messages", code="messages-and-prompt", hint="keep exactly one of them"
@@ -212,7 +208,7 @@ def _messages(fields: Mapping[str, bytes]) -> bytes:
     if messages is not None:
         if not messages.startswith(b"["):
             raise RowError("must be a list of messages", field="messages", code="messages-not-a-list")
-        if not messages[1:].lstrip().startswith(b"{"):
+        if not (messages.startswith(b"[{") or messages[1:].lstrip().startswith(b"{")):
             raise RowError("has no message", field="messages", code="no-messages")
         return messages
     if prompt is None:
@@ -227,9 +223,8 @@ def _messages(fields: Mapping[str, bytes]) -> bytes:
     return b'[{"role":"user","content":' + prompt + b"}]"
 
 
-def _of(fields: Mapping[str, bytes], name: str, starts: bytes, wanted: str) -> bytes | None:
+def _of(text: bytes | None, name: str, starts: bytes, wanted: str) -> bytes | None:
     """Return the field's text where it begins as one of `starts` does, None where it is absent."""
-    text = fields.get(name)
     if text is None or text[0] in starts:
         return text
     raise RowError(f"must be {wanted}", field=name, code="wrong-type")
