@@ -273,8 +273,9 @@ def _where(job: Job, options: Options, new_name: Callable[[], str]) -> tuple[Pat
 def book_of(job: Job) -> PriceBook:
     """Return the prices of the job: its own table over its price file over the library's."""
     from batchrun.pricing.book import open_book  # noqa: PLC0415 - loaded when a run begins
+    from batchrun.storage.price_list import PriceList  # noqa: PLC0415
 
-    return open_book(job.prices, file_text=_read(Path(job.prices.file)) if job.prices.file else None)
+    return open_book(job.prices, file_text=_read(Path(job.prices.file)) if job.prices.file else None, look_up=PriceList())
 
 
 def _require_prices(job: Job, book: PriceBook) -> None:

@@ -39,6 +39,7 @@ from batchrun.sources import Dataset, open_dataset
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.index import AGAIN, JournalIndex
 from batchrun.storage.journal import Journal
+from batchrun.storage.price_list import PriceList
 from batchrun.transport import Credential, Transport, open_transport
 from batchrun.transport.loop import run as run_loop
 
@@ -132,7 +133,7 @@ class Share:
             job=job,
             dataset=dataset,
             folder=folder,
-            book=open_book(job.prices, file_text=order.price_text),
+            book=open_book(job.prices, file_text=order.price_text, look_up=PriceList()),
             environ=order.environ,
             retry_errors=order.retry_errors,
             observer=observer,

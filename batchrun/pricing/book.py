@@ -10,9 +10,9 @@ without the library, the file or the job. A model without a price costs None and
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 from msgspec import Struct
@@ -57,6 +57,24 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     cards: dict[str, Card | None]
 
 
+class Listed(NamedTuple):
+    """What the library says of a model: its release, and the model's card, None where it has none."""
+
+    release: str
+    card: Card | None
+
+
+LookUp = Callable[[str, str], Listed]
+"""Finds (model, provider) in the library."""
+
+
+def from_library(model: str, provider: str) -> Listed:
+    """Ask the library itself."""
+    from batchrun.pricing.library import find_card, release  # noqa: PLC0415 - 0.15 s, paid at the first lookup
+
+    return Listed(release(), find_card(model, provider))
+
+
 class PriceBook:
     """Prices of every model a run meets. One book a run; not shared between threads."""
 
@@ -68,6 +86,7 @@ class PriceBook:
         aliases: Mapping[str, str] | None = None,
         known: Mapping[str, Card | None] | None = None,
         library: str | None = None,
+        look_up: LookUp = from_library,
     ) -> None:
         """`overrides` in rising precedence; `known` closes the book: only these cards, no library."""
         self.terms = terms
@@ -78,6 +97,7 @@ class PriceBook:
         self._closed = known is not None
         self._cards: dict[str, Card | None] = dict(known or {})
         self._library = library
+        self._listed = look_up
         self._bucket_us: dict[str, int] = {}
         self._tariffs: dict[tuple[str, int, str | None, bool], Tariff | None] = {}
         self._fixed_us = None if terms.date is None else us_of(terms.date)
@@ -143,11 +163,9 @@ class PriceBook:
 
     def _look_up(self, model: str) -> Card | None:
         """Find the model, or what it is an alias of, in the user's prices and the library's."""
-        from batchrun.pricing.library import find_card, release  # noqa: PLC0415 - 0.2 s, paid at the first lookup
-
         priced_as = next((self._aliases[form] for form in forms(model) if form in self._aliases), model)
-        self._library = self._library or release()
-        card = find_card(priced_as, self.terms.provider)
+        release, card = self._listed(priced_as, self.terms.provider)
+        self._library = self._library or release
         names = dict.fromkeys((*forms(model), *forms(priced_as)))
         own = next((self._overrides[name] for name in names if name in self._overrides), ())
         if not own:
@@ -155,7 +173,7 @@ class PriceBook:
         return msgspec.structs.replace(card or Card(name=own[0].model), overrides=tuple(_period(price) for price in own))
 
 
-def open_book(spec: Prices, *, file_text: str | None = None) -> PriceBook:
+def open_book(spec: Prices, *, file_text: str | None = None, look_up: LookUp = from_library) -> PriceBook:
     """Return the book of a job's `[prices]`, laid over the text of the price file it names, if any.
 
     The file (TOML, or JSON if it begins with `{`) has the fields of `[prices]`. Its multiplier and the job's
@@ -178,7 +196,7 @@ def open_book(spec: Prices, *, file_text: str | None = None) -> PriceBook:
         currency=chosen("currency"),
         date=chosen("date"),
     )
-    return PriceBook(terms, overrides=base.models + spec.models, aliases=base.aliases | spec.aliases)
+    return PriceBook(terms, overrides=base.models + spec.models, aliases=base.aliases | spec.aliases, look_up=look_up)
 
 
 def _parse(text: str, file: str | None) -> Prices:
