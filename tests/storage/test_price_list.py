@@ -9,7 +9,7 @@ import pytest
 from batchrun.job import Prices
 from batchrun.pricing import open_book
 from batchrun.pricing.book import Listed, from_library
-from batchrun.storage import price_list
+from batchrun.storage import price_list, user_cache
 from batchrun.storage.price_list import NAME, PriceList
 
 MODELS = ["claude-sonnet-4-5", "claude-3-haiku-20240307", "gpt-4o", "deepseek-chat", "anthropic/claude-sonnet-4", "no such model"]
@@ -79,7 +79,7 @@ def test_a_library_without_files_is_asked_every_time(asked: list[str], folder: P
 def test_a_file_that_is_no_price_list_is_asked_past(asked: list[str]) -> None:
     made_of = price_list._made_of()
     assert made_of is not None
-    price_list.user_cache.keep(NAME, made_of, b'{"found":{"openai\\ngpt-4o":["r",{"name":4}]}}')
+    user_cache.keep(NAME, made_of, b'{"found":{"openai\\ngpt-4o":["r",{"name":4}]}}')
     assert PriceList()("gpt-4o", "openai") == from_library("gpt-4o", "openai")
     assert asked == ["gpt-4o"]
 
