@@ -19,8 +19,9 @@ from msgspec import Struct, structs
 from batchrun.errors import UsageError
 from batchrun.job import Job
 from batchrun.pricing.book import PriceBook
+from batchrun.pricing.lines import CostLine, CostSummary
 from batchrun.pricing.reprice import TOKEN_COLUMNS, Repricer, WhatIf, usage_of, without_caching
-from batchrun.pricing.table import CostLine, CostSummary, CostTable, combined
+from batchrun.pricing.table import CostTable, combined
 from batchrun.records import Attempt, Cost, Row, ToolUse, Usage
 from batchrun.storage.export import read_batches
 from batchrun.storage.folder import RunFolder

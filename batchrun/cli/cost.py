@@ -16,7 +16,7 @@ from batchrun.report.words import count, money
 
 if TYPE_CHECKING:
     from batchrun.pricing.book import PriceBook
-    from batchrun.pricing.table import CostLine, CostSummary
+    from batchrun.pricing.lines import CostLine, CostSummary
     from batchrun.repricing import PastRun, Repriced
 
 MOST_LINES = 30

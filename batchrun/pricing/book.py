@@ -27,10 +27,12 @@ from batchrun.pricing.rates import (
     MINUTE_US,
     ROUNDING,
     UNKNOWN,
+    Amounts,
     Card,
     Period,
     Steps,
     Tariff,
+    cost_of,
     prices_at,
     us_of,
 )
@@ -119,13 +121,18 @@ class PriceBook:
 
         `batch` takes the discount of the Batches endpoint; a usage that says `service_tier: "batch"` does too.
         """
+        amounts = self.amounts(usage, model, at_us, batch=batch)
+        return UNKNOWN if amounts is None else cost_of(amounts)
+
+    def amounts(self, usage: Usage | None, model: str, at_us: int, *, batch: bool = False) -> Amounts | None:
+        """Return `cost` by kind in billionths, None where it is not known: for those who add up many."""
         if usage is not None:
             tariff = self.tariff(model, at_us, tier=usage.service_tier, batch=batch)
-            cost = UNKNOWN if tariff is None else tariff.cost(usage)
-            if cost.usd is not None:
-                return cost
+            amounts = None if tariff is None else tariff.amounts(usage)
+            if amounts is not None:
+                return amounts
         self.unpriced[model] = self.unpriced.get(model, 0) + 1
-        return UNKNOWN
+        return None
 
     def worst_case(
         self, model: str, input_tokens: int, max_tokens: int, at_us: int, *, cache_marks: bool = False, batch: bool = False

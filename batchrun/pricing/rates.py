@@ -40,6 +40,9 @@ _FREE_TOOLS: Final = frozenset({"web_fetch_requests"})  # billed by its tokens a
 _PRICED_TOOLS: Final = {"web_search_requests": "web_search"}
 _MESSAGES_API_CACHE: Final = {"cache_read": Decimal("0.1"), "cache_write_5m": Decimal("1.25"), "cache_write_1h": Decimal(2)}
 
+Amounts = dict[str, int]
+"""What one usage costs by kind, in billionths of the currency: they sum to its whole cost."""
+
 Steps = tuple[tuple[int, Decimal], ...]
 """A unit price by prompt length: (for more input tokens than, price), ascending; the first begins at 0."""
 
@@ -159,14 +162,19 @@ class Tariff:
         )
 
     def cost(self, usage: Usage) -> Cost:
-        """Price one usage; `Cost(usd=None)` where a count or a server tool's price is not known, or from a billion on.
+        """Price one usage; `Cost(usd=None)` where that is not known: see `amounts`."""
+        amounts = self.amounts(usage)
+        return UNKNOWN if amounts is None else cost_of(amounts)
+
+    def amounts(self, usage: Usage) -> Amounts | None:
+        """Price one usage by kind; None where a count or a server tool's price is not known, or from a billion on.
 
         Input and output must have been told. A cache count that was not told means the endpoint does not
         set cached tokens apart: they are then inside `input_tokens` and priced as such. Thinking is inside output.
         """
         fresh, output = usage.input_tokens, usage.output_tokens
         if fresh is None or output is None:
-            return UNKNOWN
+            return None
         read, short, long = usage.cache_read_tokens or 0, usage.cache_write_5m_tokens or 0, usage.cache_write_1h_tokens or 0
         band = self._band(fresh + read + short + long)
         money = {}
@@ -181,8 +189,10 @@ class Tariff:
         if long:
             money["cache_write_1h"] = long * band.cache_write_1h
         if usage.server_tool_use and not _add_tools(money, usage.server_tool_use, band.web_search):
-            return UNKNOWN
-        return self._rounded(money)
+            return None
+        if self._excess:
+            self._round(money)
+        return None if sum(money.values()) >= _MOST else money
 
     def worst(self, input_tokens: int, max_tokens: int, *, cache_marks: bool) -> Decimal:
         """Return the dearest `input_tokens` in and `max_tokens` out can be, rounded up to 9 places."""
@@ -192,7 +202,7 @@ class Tariff:
             + max_tokens * band.output
             for band in reachable
         )
-        return _money(-(-dearest // 10**self._excess))
+        return dollars(-(-dearest // 10**self._excess))
 
     def unit_prices(self, input_tokens: int) -> dict[str, Decimal]:
         """Return the price of one token (one search) by kind, for a prompt of `input_tokens`, every factor in it."""
@@ -209,17 +219,19 @@ class Tariff:
                     chosen = band
         return chosen
 
-    def _rounded(self, money: dict[str, int]) -> Cost:
-        """Turn exact whole units into a `Cost` by the rounding rule."""
-        if self._excess:
-            total = _half_even(sum(money.values()), 10**self._excess)
-            money = {kind: _half_even(amount, 10**self._excess) for kind, amount in money.items()}
-            if money:
-                money[max(money, key=money.__getitem__)] += total - sum(money.values())
-        whole = sum(money.values())
-        if whole >= _MOST:
-            return UNKNOWN
-        return Cost(usd=_money(whole), parts={kind: _money(amount) for kind, amount in money.items()})
+    def _round(self, money: dict[str, int]) -> None:
+        """Turn exact whole units into billionths by the rounding rule."""
+        unit = 10**self._excess
+        total = _half_even(sum(money.values()), unit)
+        for kind, amount in money.items():
+            money[kind] = _half_even(amount, unit)
+        if money:
+            money[max(money, key=money.__getitem__)] += total - sum(money.values())
+
+
+def cost_of(amounts: Amounts) -> Cost:
+    """Return amounts by kind as a `Cost`."""
+    return Cost(usd=dollars(sum(amounts.values())), parts={kind: dollars(amount) for kind, amount in amounts.items()})
 
 
 def _add_tools(money: dict[str, int], tools: Mapping[str, int], web_search: int | None) -> bool:
@@ -255,6 +267,11 @@ def _half_even(amount: int, unit: int) -> int:
     return whole + (rest * 2 > unit or (rest * 2 == unit and whole % 2 == 1))
 
 
-def _money(nanos: int) -> Decimal:
+def dollars(nanos: int) -> Decimal:
     """Return billionths as a Decimal of exactly 9 places."""
     return EXACT.multiply(nanos, NANO)
+
+
+def nanos(money: Decimal) -> int:
+    """Return money of at most 9 places as billionths."""
+    return int(money.scaleb(PLACES, EXACT))

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
 from batchrun.pricing.book import PriceBook
-from batchrun.pricing.rates import DAY_US, EXACT, KINDS, TOKEN_KINDS, day_of, quantized
-from batchrun.pricing.reprice import usage_of, without_caching
-from batchrun.records import Cost, Row
+from batchrun.pricing.lines import Cell, CostLine, CostSummary, KindCost, PricyRow
+from batchrun.pricing.rates import DAY_US, EXACT, KINDS, TOKEN_KINDS, Amounts, day_of, dollars, nanos, quantized
+from batchrun.pricing.reprice import without_caching
+from batchrun.records import Cost, Row, Usage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,90 +32,15 @@ _ZERO = Decimal(0)
 _RATIO = Context(prec=60)
 _ORDER: tuple[str, ...] = (*KINDS, "wasted")
 _COLUMNS = {kind: f"{kind}_tokens" for kind in TOKEN_KINDS}
+_CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+_COUNTED = ("_rows", "_priced", "_correct", "_attempts", "_waste_unknown")
+_NOTHING: Amounts = {}
 
+Columns = Mapping[str, Sequence[Any]]
+"""Columns of `results.parquet` by name, one value a row."""
 
-class CostLine(Struct, frozen=True, kw_only=True):
-    """One line of `cost.parquet`; the fields are its columns, in its order.
-
-    `rows` had that kind and a price. `tokens` is null where the kind is not counted in tokens, `cost` of kind `none`.
-    `unpriced_rows` of this (dimension, value, model) answered and have no price; the same on each of its lines.
-    """
-
-    dimension: str
-    value: str
-    model: str
-    kind: str
-    rows: int
-    tokens: int | None
-    cost: Decimal | None
-    unpriced_rows: int
-    currency: str
-
-
-class KindCost(Struct, frozen=True, kw_only=True):
-    """What one kind came to."""
-
-    tokens: int | None
-    cost: Decimal
-
-
-class PricyRow(Struct, frozen=True, kw_only=True, order=True):
-    """One of the dearest rows, waste included."""
-
-    cost: Decimal
-    id: str
-    model: str
-    repeat: int
-
-
-class CostSummary(Struct, frozen=True, kw_only=True):
-    """The cost of a run in a few numbers, in `currency`; None is undefined or unknown.
-
-    Sums are over the rows with a price; `unpriced` says how many answers by model have none, `waste_unknown` how many rows
-    had an attempt that was billed for nobody knows what. `total` = `answers` + `wasted`. `without_cache` is the same usage
-    with every cached token as plain input; `as_batch` the same usage through the Batches endpoint, waste left out.
-    `cache_saved` may be below 0: writes that nobody read. The `per_…` are None where an answer has no price.
-    """
-
-    currency: str
-    rows: int
-    priced_rows: int
-    correct: int
-    unpriced: dict[str, int]
-    attempts: int
-    total: Decimal | None
-    answers: Decimal | None
-    wasted: Decimal
-    waste_unknown: int
-    per_row: Decimal | None
-    per_correct: Decimal | None
-    per_1000_calls: Decimal | None
-    by_kind: dict[str, KindCost]
-    without_cache: Decimal | None
-    cache_saved: Decimal | None
-    as_batch: Decimal | None
-    dearest: tuple[PricyRow, ...]
-
-
-class _Cell:
-    """Running sums by kind: rows, tokens, cost."""
-
-    __slots__ = ("kinds", "unpriced")
-
-    def __init__(self) -> None:
-        self.kinds: dict[str, tuple[int, int, Decimal]] = {}
-        self.unpriced = 0
-
-    def add(self, kind: str, cost: Decimal, tokens: int, rows: int = 1) -> None:
-        """Add the share that some rows have in one kind."""
-        old = self.kinds.get(kind)
-        self.kinds[kind] = (rows, tokens, cost) if old is None else (old[0] + rows, old[1] + tokens, EXACT.add(old[2], cost))
-
-    def merge(self, other: _Cell) -> None:
-        """Add all that `other` has seen."""
-        self.unpriced += other.unpriced
-        for kind, (rows, tokens, cost) in other.kinds.items():
-            self.add(kind, cost, tokens, rows)
+NEEDED = ("id", "model", "repeat", "status", "correct", "tool_calls", "attempts", "started_at", "tags", *_COLUMNS.values())
+"""The columns that a cost table reads."""
 
 
 _Group = tuple[str, int | None, tuple[str, ...], tuple[str, ...]]
@@ -126,35 +50,64 @@ _Group = tuple[str, int | None, tuple[str, ...], tuple[str, ...]]
 class CostTable:
     """Accumulates priced rows; `lines` and `summary` may be asked at any time."""
 
-    def __init__(self, book: PriceBook, *, batch: bool = False, dearest: int = 20) -> None:
-        """`batch`: the rows went through the Batches endpoint; `dearest`: how many of the dearest rows to keep."""
-        self._book, self._batch, self._keep = book, batch, dearest
-        self._groups: dict[_Group, _Cell] = {}
-        self._cells: dict[tuple[str, str, str], _Cell] = {}
+    def __init__(self, book: PriceBook, *, batch: bool = False, dearest: int = 20, most: int | None = None) -> None:
+        """`batch`: the rows went through the Batches endpoint; `dearest`: how many of the dearest rows to keep.
+
+        A dimension has at most `most` places (`MAX_PLACES`), those that came first.
+        """
+        self._book, self._batch, self._keep, self._most = book, batch, dearest, MAX_PLACES if most is None else most
+        self._groups: dict[_Group, Cell] = {}
+        self._cells: dict[tuple[str, str, str], Cell] = {}
         self._places: dict[str, int] = {}
         self._dearest: list[PricyRow] = []
         self._rows = self._priced = self._correct = self._attempts = self._waste_unknown = 0
         self._unpriced: dict[str, int] = {}
-        self._without_cache: Decimal | None = _ZERO
+        self._without_cache: int | None = 0
 
     def add(self, row: Row, cost: Cost) -> None:
         """Add one row and its cost, with its parts by kind. `cost.wasted_usd` counts also where there is no answer."""
-        self._rows += 1
-        self._attempts += row.attempts
-        self._correct += row.correct is True
-        cell = self._group(row)
-        self._waste_unknown += cost.wasted_usd is None
-        if cost.wasted_usd:
-            cell.add("wasted", cost.wasted_usd, 0)
-        if cost.usd is not None:
-            self._priced += 1
-            for kind, money in cost.parts.items():
-                cell.add(kind, money, getattr(row, _COLUMNS[kind]) if kind in _COLUMNS else 0)
-            self._add_without_cache(row, cost)
-        elif row.status == "succeeded":
-            self._unpriced[row.model] = self._unpriced.get(row.model, 0) + 1
-            cell.unpriced += 1
-        self._note(row, EXACT.add(cost.usd or _ZERO, cost.wasted_usd or _ZERO))
+        columns = {name: (getattr(row, name),) for name in NEEDED}
+        amounts = None if cost.usd is None else {kind: nanos(money) for kind, money in cost.parts.items()}
+        wasted = None if cost.wasted_usd is None else nanos(cost.wasted_usd)
+        self.add_many(columns, (amounts,), (wasted,))
+
+    def add_many(self, columns: Columns, amounts: Sequence[Amounts | None], wasted: Sequence[int | None]) -> None:
+        """Add rows by their columns (`NEEDED`), with what each cost by kind and what was wasted on it, in billionths."""
+        self._rows += len(amounts)
+        self._attempts += sum(columns["attempts"])
+        self._correct += sum(correct is True for correct in columns["correct"])
+        self._waste_unknown += sum(money is None for money in wasted)
+        counts = {kind: columns[name] for kind, name in _COLUMNS.items()}
+        for place, (cell, parts, waste) in enumerate(zip(self._groups_of(columns), amounts, wasted, strict=True)):
+            if waste:
+                cell.add("wasted", waste, 0)
+            if parts is not None:
+                self._priced += 1
+                for kind, money in parts.items():
+                    cell.add(kind, money, counts[kind][place] if kind in counts else 0)
+            elif columns["status"][place] == "succeeded":
+                model = columns["model"][place]
+                self._unpriced[model] = self._unpriced.get(model, 0) + 1
+                cell.unpriced += 1
+        self._add_without_cache(columns, amounts)
+        self._note(
+            columns, [sum((parts or _NOTHING).values()) + (waste or 0) for parts, waste in zip(amounts, wasted, strict=True)]
+        )
+
+    def merge(self, other: CostTable) -> None:
+        """Add all that `other` has seen, whose rows come after those seen here; it must have had room for all its places."""
+        self._spread()
+        other._spread()
+        for place, cell in other._cells.items():
+            self._cell(*place).merge(cell)
+        for name in _COUNTED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for model, rows in other._unpriced.items():
+            self._unpriced[model] = self._unpriced.get(model, 0) + rows
+        mine, theirs = self._without_cache, other._without_cache
+        self._without_cache = None if mine is None or theirs is None else mine + theirs
+        self._dearest = heapq.nlargest(self._keep, self._dearest + other._dearest)
+        heapq.heapify(self._dearest)
 
     def lines(self) -> list[CostLine]:
         """Return the lines of `cost.parquet`, sorted by dimension, value and model, the kinds in the order of `KINDS`."""
@@ -167,7 +120,7 @@ class CostTable:
                 kind=kind,
                 rows=cell.kinds[kind][0] if kind in cell.kinds else 0,
                 tokens=cell.kinds[kind][1] if kind in _COLUMNS else None,
-                cost=cell.kinds[kind][2] if kind in cell.kinds else None,
+                cost=cell.cost(kind) if kind in cell.kinds else None,
                 unpriced_rows=cell.unpriced,
                 currency=self._book.terms.currency,
             )
@@ -178,12 +131,12 @@ class CostTable:
     def summary(self) -> CostSummary:
         """Return the run's cost in a few numbers."""
         self._spread()
-        whole = _Cell()
+        whole = Cell()
         for (dimension, _, _), cell in self._cells.items():
             if dimension == "total":
                 whole.merge(cell)
         by_kind = {
-            kind: KindCost(tokens=whole.kinds[kind][1] if kind in _COLUMNS else None, cost=whole.kinds[kind][2])
+            kind: KindCost(tokens=whole.kinds[kind][1] if kind in _COLUMNS else None, cost=whole.cost(kind))
             for kind in _ORDER
             if kind in whole.kinds
         }
@@ -191,7 +144,7 @@ class CostTable:
         known = self._priced > 0
         answers = _sum(part.cost for kind, part in by_kind.items() if kind != "wasted") if known else None
         total = EXACT.add(answers or _ZERO, wasted) if known or wasted else None
-        without = self._without_cache if known else None
+        without = dollars(self._without_cache) if known and self._without_cache is not None else None
         return CostSummary(
             currency=self._book.terms.currency,
             rows=self._rows,
@@ -211,16 +164,17 @@ class CostTable:
             dearest=tuple(sorted(self._dearest, reverse=True)),
         )
 
-    def _group(self, row: Row) -> _Cell:
-        """Return the sums of the rows like this one."""
-        day = None if row.started_at is None else row.started_at // DAY_US
-        key = (row.model, day, row.tags, tuple([call.name for call in row.tool_calls]))
-        cell = self._groups.get(key)
-        if cell is None:
-            if len(self._groups) >= MAX_PLACES:
-                self._spread()
-            cell = self._groups[key] = _Cell()
-        return cell
+    def _groups_of(self, columns: Columns) -> Iterator[Cell]:
+        """Yield for each row the sums of the rows like it."""
+        days = [None if at_us is None else at_us // DAY_US for at_us in columns["started_at"]]
+        tools = [tuple([call.name for call in calls]) for calls in columns["tool_calls"]]
+        for key in zip(columns["model"], days, columns["tags"], tools, strict=True):
+            cell = self._groups.get(key)
+            if cell is None:
+                if len(self._groups) >= MAX_PLACES:
+                    self._spread()
+                cell = self._groups[key] = Cell()
+            yield cell
 
     def _spread(self) -> None:
         """Add the groups to every line they belong to, and begin new ones."""
@@ -229,25 +183,33 @@ class CostTable:
                 self._cell(dimension, value, model).merge(group)
         self._groups = {}
 
-    def _cell(self, dimension: str, value: str, model: str) -> _Cell:
+    def _cell(self, dimension: str, value: str, model: str) -> Cell:
         """Return the sums of one place, new ones where it is new and there is room."""
         cell = self._cells.get((dimension, value, model))
         if cell is None:
             self._places[dimension] = self._places.get(dimension, 0) + 1
-            value = value if self._places[dimension] <= MAX_PLACES else OTHER
-            cell = self._cells.setdefault((dimension, value, model), _Cell())
+            value = value if self._places[dimension] <= self._most else OTHER
+            cell = self._cells.setdefault((dimension, value, model), Cell())
         return cell
 
-    def _add_without_cache(self, row: Row, cost: Cost) -> None:
-        """Add what the row would have cost uncached; unknown once makes the sum unknown."""
-        plain = cost.usd
-        if cost.parts and (row.cache_read_tokens or row.cache_write_5m_tokens or row.cache_write_1h_tokens):
-            tokens = without_caching(usage_of(row))
-            plain = self._book.cost(tokens, row.model, row.started_at or 0, batch=self._batch).usd
-            if plain is not None and "web_search" in cost.parts:
-                plain = EXACT.add(plain, cost.parts["web_search"])
-        so_far = self._without_cache
-        self._without_cache = None if plain is None or so_far is None else EXACT.add(so_far, plain)
+    def _add_without_cache(self, columns: Columns, amounts: Sequence[Amounts | None]) -> None:
+        """Add what the rows would have cost uncached; unknown once makes the sum unknown."""
+        cached = zip(*(columns[name] for name in _CACHED), strict=True)
+        for place, (parts, tokens) in enumerate(zip(amounts, cached, strict=True)):
+            if parts is None or self._without_cache is None:
+                continue
+            if parts and any(tokens):
+                self._without_cache = self._plus_uncached(columns, place, parts)
+            else:
+                self._without_cache += sum(parts.values())
+
+    def _plus_uncached(self, columns: Columns, place: int, parts: Amounts) -> int | None:
+        """Return `_without_cache` with one row more, its cached tokens as plain input."""
+        tokens = without_caching(Usage(**{name: columns[name][place] for name in _COLUMNS.values()}))
+        plain = self._book.amounts(tokens, columns["model"][place], columns["started_at"][place] or 0, batch=self._batch)
+        if plain is None or self._without_cache is None:
+            return None
+        return self._without_cache + sum(plain.values()) + parts.get("web_search", 0)
 
     def _as_batch(self, by_kind: dict[str, KindCost]) -> Decimal:
         """Return what the answers would cost at the batch discount, which is on tokens and not on server tools."""
@@ -257,13 +219,16 @@ class CostTable:
         )
         return quantized(_sum(costs))
 
-    def _note(self, row: Row, spent: Decimal) -> None:
-        """Keep the row if it is among the dearest so far."""
-        full = len(self._dearest) >= self._keep
-        if not spent or (full and (not self._keep or spent < self._dearest[0].cost)):
-            return
-        pricy = PricyRow(cost=spent, id=row.id, model=row.model, repeat=row.repeat)
-        (heapq.heappushpop if full else heapq.heappush)(self._dearest, pricy)
+    def _note(self, columns: Columns, spent: Sequence[int]) -> None:
+        """Keep the rows that are among the dearest so far."""
+        least = nanos(self._dearest[0].cost) if len(self._dearest) >= self._keep > 0 else 1
+        for place, money in enumerate(spent):
+            if money >= least and self._keep:
+                full = len(self._dearest) >= self._keep
+                told = {name: columns[name][place] for name in ("id", "model", "repeat")}
+                (heapq.heappushpop if full else heapq.heappush)(self._dearest, PricyRow(cost=dollars(money), **told))
+                if len(self._dearest) >= self._keep:
+                    least = nanos(self._dearest[0].cost)
 
 
 def _places(day: int | None, tags: tuple[str, ...], tools: tuple[str, ...]) -> list[tuple[str, str]]:

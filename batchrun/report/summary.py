@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchrun.pricing.table import CostSummary
+from batchrun.pricing.lines import CostSummary
 
 SCHEMA_VERSION = 1
 

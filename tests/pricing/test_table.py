@@ -223,3 +223,31 @@ def test_the_cost_of_several_runs_is_that_of_one_with_all_their_rows() -> None:
     assert combined([unknown]).total is None
     with pytest.raises(ValueError, match="USD and in EUR"):
         combined([whole, structs.replace(whole, currency="EUR")])
+
+
+def test_tables_of_parts_are_the_table_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the rows are cut: places beyond the bound are those that came last in all, not in a part."""
+    monkeypatch.setattr("batchrun.pricing.table.MAX_PLACES", 3)
+    book = open_book(PRICES)
+    rows = [
+        (
+            a_row(
+                id=f"r{n}",
+                model="mystery" if n % 5 == 4 else "m",
+                tags=(f"t{n % 6}", f"t{n % 4}"),
+                started_at=n * 10**10,
+                cache_read_tokens=n % 3,
+                input_tokens=100 + n % 7,
+                output_tokens=n,
+            ),
+            [None, Decimal("0.25"), Decimal(0)][n % 3],
+        )
+        for n in range(40)
+    ]
+    whole = fill(CostTable(book, dearest=5), book, *rows)
+    for cuts in ([20], [1, 2, 39], [7, 14, 21], [0, 40]):
+        merged = CostTable(book, dearest=5)
+        for start, stop in zip([0, *cuts], [*cuts, 40], strict=True):
+            merged.merge(fill(CostTable(book, dearest=5, most=100), book, *rows[start:stop]))
+        assert merged.lines() == whole.lines()
+        assert merged.summary() == whole.summary()
