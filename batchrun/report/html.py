@@ -11,6 +11,7 @@ import hashlib
 import re
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import jinja2
@@ -18,6 +19,7 @@ from markupsafe import Markup
 
 from batchrun import __version__
 from batchrun.report import words
+from batchrun.storage import user_cache
 
 _HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 POLICY: Final = (
@@ -57,10 +59,39 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=visible,
+        bytecode_cache=_Compiled(),
     )
     made.globals.update(version=__version__, words=words)
     made.filters["drawing"] = Markup  # an SVG of `charts`, which no text of others goes into
     return made
+
+
+class _Compiled(jinja2.BytecodeCache):
+    """Compiled templates, kept for the next command: compiling those of a run's page takes 60 ms.
+
+    Jinja takes one only for the same source and the same Python; here it is also of the same Jinja and of this very file, which
+    says how templates are compiled.
+    """
+
+    def __init__(self) -> None:
+        """Find out what templates are made of, besides their source."""
+        ours = user_cache.fingerprint([Path(__file__)])
+        self._made_of = None if ours is None else f"jinja {jinja2.__version__} ".encode() + ours
+
+    def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        """Fill the bucket where its template was kept."""
+        content = None if self._made_of is None else user_cache.kept(self._name(bucket), self._made_of)
+        if content is not None:
+            bucket.bytecode_from_string(content)
+
+    def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        """Keep the bucket's template."""
+        if self._made_of is not None:
+            user_cache.keep(self._name(bucket), self._made_of, bucket.bytecode_to_string())
+
+    @staticmethod
+    def _name(bucket: jinja2.bccache.Bucket) -> str:
+        return f"template-{bucket.key}"
 
 
 @cache
