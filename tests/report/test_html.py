@@ -44,7 +44,7 @@ def test_a_template_is_compiled_by_the_first_command_alone(compiled: list[str]) 
 def test_a_damaged_cache_is_compiled_past(compiled: list[str], tmp_path: Path) -> None:
     first = page()
     for kept in (tmp_path / "batchrun").iterdir():
-        kept.write_bytes(kept.read_bytes()[:-1] + b"\0")
+        kept.write_bytes(kept.read_bytes()[:-1])
     assert page() == first
     assert compiled == ["macros.html"] * 2
 
