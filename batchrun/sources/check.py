@@ -21,8 +21,9 @@ from batchrun.job import Endpoint, RequestSpec
 from batchrun.records import Sample
 from batchrun.scoring.lint import lint_expected
 from batchrun.sources.dataset import Dataset
+from batchrun.sources.jsonl import record_of
 from batchrun.sources.lint import Finding, ToolLint, choice_findings, message_findings
-from batchrun.sources.record import Record, RowError, Shaper
+from batchrun.sources.record import Line, Record, Row, RowError, Shaper
 from batchrun.wire.lint import lint_request, lint_sample
 
 SHOWN: Final = 200
@@ -86,9 +87,9 @@ def check_dataset(
     """
     checker = _Checker(dataset, spec or RequestSpec(), endpoint or Endpoint(), shown)
     rows = 0
-    for record in dataset.records():
+    for row in dataset.rows():
         rows += 1
-        checker.look(record)
+        checker.look(row)
     if rows == 0:
         checker.note(Problem(message="there is no row to run", file=dataset.location, code="no-rows"))
     checker.tell_duplicates()
@@ -116,26 +117,29 @@ class _Checker:
         for problem in lint_request(spec, endpoint):
             self.note(problem)
 
-    def look(self, record: Record) -> None:
+    def look(self, row: Row) -> None:
         """Judge one row."""
-        sample = self._shaped(record)
+        sample = self._shaped(row)
         if sample is None:
-            self._ids.add(hash((None, record.index)))  # a place of its own, so that hashes stand in row order
-            self._prompts.add(hash((None, record.index)))
+            self._ids.add(hash((None, row.index)))  # a place of its own, so that hashes stand in row order
+            self._prompts.add(hash((None, row.index)))
             return
         tools = sample.tools if sample.tools is not None else self._job_tools
         self._ids.add(hash(sample.id))
         self._prompts.add(hash((sample.messages, sample.system, tools)))
         for finding in self._findings(sample, tools):
-            self._place(record, finding)
+            self._place(row, finding)
         self._measure(sample, tools)
 
     def _prompt_hash(self, sample: Sample) -> int:
         """Return a 64-bit hash of what is asked: the messages, the system prompt and the tools."""
         return hash((sample.messages, sample.system, sample.tools if sample.tools is not None else self._job_tools))
 
-    def _shaped(self, record: Record) -> Sample | None:
+    def _shaped(self, row: Row) -> Sample | None:
         """Return the row's sample, None where there is none and what is wrong was noted."""
+        if isinstance(row, Line) and (sample := self._shaper.usual(row)) is not None:
+            return sample
+        record = record_of(row)
         if record.problem is not None:
             self.note(record.problem)
             return None
@@ -171,12 +175,13 @@ class _Checker:
         ids: dict[str, tuple[int, int | None]] = {}
         prompts: dict[int, int] = {}
         noted = self._counts["duplicate-prompt"]
-        for place, record in enumerate(self._dataset.records()):
+        for place, row in enumerate(self._dataset.rows()):
             if place > same_id.last and (not same_prompt or len(self._problems) >= self._shown):
                 break
-            if not (place in same_id or place in same_prompt) or record.problem is not None:
+            if not (place in same_id or place in same_prompt):
                 continue
-            if self._shaper.error(record) is None:
+            record = record_of(row)
+            if record.problem is None and self._shaper.error(record) is None:
                 self._tell_duplicate(record, ids, prompts)
         left = self._prompts.surplus - (self._counts["duplicate-prompt"] - noted)
         if left > 0:
@@ -223,7 +228,7 @@ class _Checker:
             found += choice_findings(sample.tool_choice, self._tools.names(tools) if tools is not None else frozenset())
         return found
 
-    def _place(self, record: Record, finding: Finding) -> None:
+    def _place(self, row: Row, finding: Finding) -> None:
         """Note a finding at its row; a warning for which there is no room is counted and not made a problem at all."""
         if finding.severity != "error" and len(self._problems) >= self._shown:
             self._count(finding.code, finding.severity)
@@ -231,9 +236,9 @@ class _Checker:
         self.note(
             Problem(
                 message=finding.message,
-                file=record.file,
-                row=record.index,
-                line=record.line,
+                file=row.file,
+                row=row.index,
+                line=row.line,
                 field=finding.field or None,
                 hint=finding.hint,
                 severity=finding.severity,
@@ -294,7 +299,7 @@ class _Hashes:
         pieces[-1:] = [piece[: self._place] for piece in pieces[-1:]]
         again = []
         for share in range(SHARES):  # equal hashes fall into one share; sorting share by share needs little room
-            hashes = np.concatenate([np.empty(0, np.int64), *(piece[piece % SHARES == share] for piece in pieces)])
+            hashes = np.concatenate([np.empty(0, np.int64), *(piece[piece & (SHARES - 1) == share] for piece in pieces)])
             hashes.sort()
             again.append(hashes[1:][hashes[1:] == hashes[:-1]])
         repeats = np.concatenate(again)

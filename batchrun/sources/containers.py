@@ -14,7 +14,7 @@ from batchrun.errors import DatasetError, Problem, StorageError, UsageError
 from batchrun.sources import json_array, jsonl
 from batchrun.sources.lines import BOM, chunks
 from batchrun.sources.places import Part, suffix
-from batchrun.sources.record import ALWAYS_JSON, Record
+from batchrun.sources.record import ALWAYS_JSON, Record, Row
 
 Container = Literal["jsonl", "json", "csv", "tsv", "parquet"]
 
@@ -32,10 +32,11 @@ _BY_SUFFIX: Final[dict[str, Container]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What a reader of columns may use: which strings are JSON text, and which columns repeat."""
+    """What a reader may use: which strings are JSON text, which columns repeat, and whether lines may come undecoded."""
 
     structured: frozenset[str] = ALWAYS_JSON
     repeating: frozenset[str] = frozenset({"tools"})
+    lines: bool = False
 
 
 def container_of(part: Part) -> Container:
@@ -56,7 +57,7 @@ def container_of(part: Part) -> Container:
 
 def read(
     part: Part, container: Container, layout: Layout, *, index: int, skip: int, done: bytes = b""
-) -> Generator[Record, None, int]:
+) -> Generator[Row, None, int]:
     """Yield the rows of one file, the first one numbered `index` and the first `skip` passed over.
 
     Rows whose number is the place of a 1 in `done` may be passed over, where that saves anything.
@@ -69,7 +70,8 @@ def read(
             return (yield from _parquet(part, stream, layout, index, skip))
         pieces = chunks(stream, part.name)
         if container == "jsonl":
-            return (yield from jsonl.records(pieces, file=part.name, index=index, skip=skip, done=done))
+            read_lines = jsonl.lines if layout.lines else jsonl.records
+            return (yield from read_lines(pieces, file=part.name, index=index, skip=skip, done=done))
         if container == "json":
             return (yield from json_array.records(pieces, file=part.name, index=index, skip=skip))
         from batchrun.sources import csv  # noqa: PLC0415 -- rarely needed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from batchrun.sources import containers, detect
 from batchrun.sources.containers import CONTAINERS, Container, Layout
 from batchrun.sources.format import Format
 from batchrun.sources.formats.registry import FORMATS
+from batchrun.sources.jsonl import record_of
 from batchrun.sources.lines import CHUNK
 from batchrun.sources.mapping import ColumnMap
 from batchrun.sources.places import Part, beside, resolve
-from batchrun.sources.record import ALWAYS_JSON, Record, RowError, Shaper, identifier_of
+from batchrun.sources.record import ALWAYS_JSON, Line, Record, Row, RowError, Shaper, identifier_of
 from batchrun.sources.rewrite import Rewriter
 from batchrun.sources.select import Selection
 
@@ -91,16 +92,13 @@ class Dataset:
 
         Rows whose number is the place of a 1 in `done` may be left out.
         """
-        if self._selection.everything:
-            yield from self._read(start, done)
-            self._chosen = self._rows
-            return
-        chosen = 0
-        for record in self._selection.choose(self._read):
-            chosen += 1
-            if record.index >= start:
-                yield record
-        self._chosen = chosen
+        for row in self._choose(start, done, self._layout):
+            yield record_of(row)
+
+    def rows(self, start: int = 0, *, done: bytes = b"") -> Iterator[Row]:
+        """Yield what `records` does, but lines of our own JSONL undecoded: a `Shaper` takes them as they are, and cheaper."""
+        lines = self._plain and not self._selection.looks_into_rows
+        return self._choose(start, done, replace(self._layout, lines=lines))
 
     def samples(self, start: int = 0, *, done: bytes = b"") -> Iterator[Sample]:
         """Yield the chosen rows numbered `start` and above, in order, without those whose number is the place of a 1 in `done`.
@@ -109,14 +107,13 @@ class Dataset:
         comes as a sample whose `problem` says why.
         """
         shaper = self.shaper()
-        for record in self.records(start, done=done):
-            if not (record.index < len(done) and done[record.index]):
-                yield self._sample(shaper, record)
+        for row in self.rows(start, done=done):
+            if not (row.index < len(done) and done[row.index]):
+                yield self._sample(shaper, row)
 
     def shaper(self) -> Shaper:
         """Return what turns this dataset's records into samples."""
-        strings_only = {"csv", "tsv", "parquet"} & set(self._source.containers)
-        return Shaper(lenient=bool(strings_only) or bool(self._source.columns))
+        return Shaper(lenient=self._lenient)
 
     def set_bad_rows(self, reasons: Mapping[int, str]) -> None:
         """Remember rows that `check` found bad though each is well-shaped alone (a second id, say)."""
@@ -164,9 +161,32 @@ class Dataset:
             "rows": self.count(),
         }
 
-    def _sample(self, shaper: Shaper, record: Record) -> Sample:
+    @property
+    def _lenient(self) -> bool:
+        """Whether a structured field may be JSON text in a string."""
+        strings_only = {"csv", "tsv", "parquet"} & set(self._source.containers)
+        return bool(strings_only) or bool(self._source.columns)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether a line of it is a row as contract 2 has it, with nothing to convert or to rename."""
+        return self._source.format is None and not self._lenient
+
+    @property
+    def _layout(self) -> Layout:
+        """Which columns hold JSON text and which repeat, under the names the file has."""
+        columns = self._source.columns
+        return Layout(
+            structured=ALWAYS_JSON | columns.plain(ALWAYS_JSON),
+            repeating=frozenset({"tools"}) | columns.plain(frozenset({"tools"})),
+        )
+
+    def _sample(self, shaper: Shaper, row: Row) -> Sample:
         """Return a row's sample, or the one that stands for a bad row, or raise where those are not skipped."""
-        reason = self._bad.get(record.index) if self._bad else None
+        reason = self._bad.get(row.index) if self._bad else None
+        if reason is None and isinstance(row, Line) and (sample := shaper.usual(row)) is not None:
+            return sample
+        record = record_of(row)
         if reason is None:
             problem = record.problem
             if problem is None:
@@ -179,21 +199,37 @@ class Dataset:
             reason = str(problem)
         return Sample(index=record.index, id=identifier_of(record), messages=b"[]", problem=reason)
 
-    def _read(self, start: int = 0, done: bytes = b"") -> Iterator[Record]:
+    def _choose(self, start: int, done: bytes, layout: Layout) -> Iterator[Row]:
+        """Yield the chosen rows from number `start` on."""
+        if self._selection.everything:
+            yield from self._read(start, done, layout)
+            self._chosen = self._rows
+            return
+        chosen = 0
+        for row in self._selection.choose(lambda: self._read(0, b"", layout)):
+            chosen += 1
+            if row.index >= start:
+                yield row
+        self._chosen = chosen
+
+    def _read(self, start: int, done: bytes, layout: Layout) -> Iterator[Row]:
         """Yield every row from number `start` on, converted and under the contract's names."""
         source = self._source
         rewriter = Rewriter(source.format) if source.format else None
         at = 0
         for part, container in zip(source.parts, source.containers, strict=True):
-            rows = containers.read(part, container, _layout(source.columns), index=at, skip=max(0, start - at), done=done)
+            rows = containers.read(part, container, layout, index=at, skip=max(0, start - at), done=done)
             answers = _answers(source.format, part) if source.format else {}
             while True:
                 try:
-                    record = next(rows)
+                    row = next(rows)
                 except StopIteration as stop:
                     at = stop.value
                     break
-                yield source.columns.apply(rewriter.rewrite(record, answers) if rewriter else record)
+                if isinstance(row, Line):
+                    yield row
+                else:
+                    yield source.columns.apply(rewriter.rewrite(row, answers) if rewriter else row)
         self._rows = at
         if rewriter:
             self.notes = rewriter.notes.counts
@@ -220,7 +256,10 @@ def open_dataset(
     named = detect.by_name(format, FORMATS) if format is not None and forced is None else None
     kinds = tuple(forced or containers.container_of(part) for part in parts)
     if format is None and not mapped:
-        firsts = (containers.read(part, kind, Layout(), index=0, skip=0) for part, kind in zip(parts, kinds, strict=True))
+        firsts = (
+            map(record_of, containers.read(part, kind, Layout(), index=0, skip=0))
+            for part, kind in zip(parts, kinds, strict=True)
+        )
         named = detect.by_rows(firsts, location, FORMATS)
     if named is not None:
         kept = set(named.questions([part.name for part in parts]))
@@ -242,14 +281,6 @@ def problem_of(record: Record, error: RowError) -> Problem:
     )
 
 
-def _layout(columns: ColumnMap) -> Layout:
-    """Return which columns hold JSON text and which repeat, under the names the file has."""
-    return Layout(
-        structured=ALWAYS_JSON | columns.plain(ALWAYS_JSON),
-        repeating=frozenset({"tools"}) | columns.plain(frozenset({"tools"})),
-    )
-
-
 def _answers(form: Format, part: Part) -> dict[str, Mapping[str, Any]]:
     """Return the rows of the file that holds the answers to this one, by id; none where there is no such file."""
     name = form.companion(part.name)
@@ -258,7 +289,7 @@ def _answers(form: Format, part: Part) -> dict[str, Mapping[str, Any]]:
         return {}
     rows = containers.read(other, containers.container_of(other), Layout(), index=0, skip=0)
     found: dict[str, Mapping[str, Any]] = {}
-    for record in rows:
+    for record in map(record_of, rows):
         row = detect.decoded(record)
         if row is None:
             problem = Problem(message="the answers cannot be read", file=record.file, row=record.index, line=record.line)

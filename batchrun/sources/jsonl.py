@@ -14,7 +14,7 @@ import msgspec
 
 from batchrun.errors import Problem
 from batchrun.sources.lines import blocks, line_end
-from batchrun.sources.record import Record
+from batchrun.sources.record import Line, Record, Row
 
 _SPACE: Final = ord(" ")
 
@@ -29,6 +29,17 @@ def records(
     The first `skip` rows, and those whose number is the place of a 1 in `done`, are passed over undecoded: a resumed
     run does not pay for what is done. Returns the number of the row after the last.
     """
+    rows = lines(pieces, file=file, index=index, skip=skip, done=done)
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration as stop:
+            return int(stop.value)
+        yield record_of(row)
+
+
+def lines(pieces: Iterable[bytes], *, file: str, index: int = 0, skip: int = 0, done: bytes = b"") -> Generator[Row, None, int]:
+    """Yield the rows as `records` does, each an undecoded line; what ends the file early comes as a record with its problem."""
     at, number = index, 0
     wanted = _wanted(at, index + skip, done)
     try:
@@ -44,7 +55,7 @@ def records(
                 start, number = stop + 1, number + 1
                 if not line or line.isspace():
                     continue
-                yield _record(line, file, at, number)
+                yield Line(index=at, file=file, line=number, text=line)
                 at += 1
                 if at < len(done):
                     wanted = _wanted(at, 0, done)
@@ -86,20 +97,23 @@ def is_object(line: bytes) -> bool:
     return True
 
 
-def _record(line: bytes, file: str, at: int, number: int) -> Record:
-    """Return the record of one line."""
+def record_of(row: Row) -> Record:
+    """Return the record of one line; one that is a record already, as it is."""
+    if isinstance(row, Record):
+        return row
     try:
-        fields = _decode(line)
-        line.decode()
+        fields = _decode(row.text)
+        row.text.decode()
     except msgspec.ValidationError:
-        return _broken(file, at, number, "is not a JSON object", code="not-an-object")
+        return _broken(row.file, row.index, row.line, "is not a JSON object", code="not-an-object")
     except msgspec.DecodeError as error:
-        return _broken(file, at, number, malformed(line, error))
+        return _broken(row.file, row.index, row.line, malformed(row.text, error))
     except UnicodeDecodeError as error:
-        return _broken(file, at, number, f"is not UTF-8 (byte {error.start + 1} of the line)", code="not-utf8")
+        message = f"is not UTF-8 (byte {error.start + 1} of the line)"
+        return _broken(row.file, row.index, row.line, message, code="not-utf8")
     except RecursionError:
-        return _broken(file, at, number, "is nested too deeply")
-    return Record(index=at, file=file, line=number, fields=fields)
+        return _broken(row.file, row.index, row.line, "is nested too deeply")
+    return Record(index=row.index, file=row.file, line=row.line, fields=fields)
 
 
 def malformed(text: bytes, error: Exception) -> str:

@@ -16,7 +16,8 @@ import msgspec
 
 from batchrun.errors import JobError, Problem, UsageError
 from batchrun.job import Select
-from batchrun.sources.record import Record
+from batchrun.sources.jsonl import record_of
+from batchrun.sources.record import Record, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +45,13 @@ class Selection:
         spec = self._spec
         return spec.limit is None and spec.sample is None and spec.where is None and spec.shard is None
 
-    def choose(self, read: Callable[[], Iterable[Record]]) -> Iterator[Record]:
-        """Yield the chosen ones of the records that each call of `read` yields from the first on.
+    @property
+    def looks_into_rows(self) -> bool:
+        """Whether the choice depends on more than the rows' numbers."""
+        return self._condition is not None
+
+    def choose(self, read: Callable[[], Iterable[Row]]) -> Iterator[Row]:
+        """Yield the chosen ones of the rows that each call of `read` yields from the first on.
 
         With `sample`, the first use makes one more pass.
         """
@@ -71,9 +77,9 @@ class Selection:
             left = (left + of - position) // of
         return left
 
-    def _matching(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Yield the records that meet the condition."""
-        return iter(records) if self._condition is None else self._condition.filter(records)
+    def _matching(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows that meet the condition."""
+        return iter(rows) if self._condition is None else self._condition.filter(map(record_of, rows))
 
 
 class Condition:
@@ -155,8 +161,8 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _among(records: Iterator[Record], indices: npt.NDArray[np.uint64]) -> Iterator[Record]:
-    """Yield the records whose index is in the sorted array; both run upwards, so one walk does it."""
+def _among(records: Iterator[Row], indices: npt.NDArray[np.uint64]) -> Iterator[Row]:
+    """Yield the rows whose index is in the sorted array; both run upwards, so one walk does it."""
     wanted = iter(indices)
     want = next(wanted, None)
     for record in records:
