@@ -25,7 +25,6 @@ from batchrun.engine.budget import ENDLESS, MoneyBudget
 from batchrun.engine.judging import Wiring
 from batchrun.engine.local import LocalEngine
 from batchrun.engine.ports import Observer
-from batchrun.engine.response_cache import ResponseCache
 from batchrun.engine.stopping import StopSignal
 from batchrun.engine.telemetry import EngineSummary, Progress
 from batchrun.job import Endpoint, Job
@@ -44,6 +43,7 @@ from batchrun.wire.request import BodyBuilder
 if TYPE_CHECKING:
     from batchrun.engine.answer_watch import AnswerWatch
     from batchrun.engine.batches import BatchEngine
+    from batchrun.engine.response_cache import ResponseCache
     from batchrun.transport import Transport
 
 SHOW_EVERY_S: Final = 0.25
@@ -258,6 +258,8 @@ class Calls:
         """Return the answers of earlier runs, where the job asks for them."""
         if not self._job.engine.cache:
             return None
+        from batchrun.engine.response_cache import ResponseCache  # noqa: PLC0415 - with sqlite, only for `engine.cache`
+
         folder = Path(self._job.engine.cache_dir or self._plan.folder.path.parent / ".cache")
         return ResponseCache(
             folder, endpoint=self._job.endpoint, run_id=self._plan.folder.run_id, repeats=self._job.request.repeat

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -22,7 +22,6 @@ from batchrun.engine.concurrency import Concurrency
 from batchrun.engine.limits import Pacing, Ticket
 from batchrun.engine.order import PrefixOrder
 from batchrun.engine.ports import MESSAGES_PATH, Clocks, Decoder, Land, Observer, Transport
-from batchrun.engine.response_cache import ResponseCache
 from batchrun.engine.retry import GiveUp, StopRun, Wait, decide
 from batchrun.engine.sporadic import LimitWatch
 from batchrun.engine.stopping import ErrorWatch, OutageWatch, RefusalWatch, refused
@@ -34,6 +33,9 @@ from batchrun.transport.base import EVENT_STREAM
 from batchrun.wire.ratelimit import parse_rate_limits
 
 MAX_BACKOFF_S: Final = 60.0  # of the whole run, while the endpoint refuses and states no wait
+if TYPE_CHECKING:
+    from batchrun.engine.response_cache import ResponseCache
+
 FAULTS: Final[frozenset[FailureKind]] = frozenset({"connection", "timeout", "truncated", "empty", "corrupt_event"})
 NO_CONNECTION: Final[frozenset[EndedHow]] = frozenset({"connect", "tls", "timeout_connect"})
 REFUSED_AGAIN_S: Final = 1.0  # until a row is tried again that alone may be refused

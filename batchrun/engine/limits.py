@@ -23,8 +23,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from aiolimiter import AsyncLimiter
-
 from batchrun.engine.window import BIN_S, WINDOW_S, SlidingMinute
 from batchrun.job import Limits
 from batchrun.records import Usage
@@ -71,6 +69,8 @@ class RateBudget:
         n calls need n units, of which a full bucket has 1 + slack at once: in any 60 s and the margin, fewer
         than limit + 1 calls are let through.
         """
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415 - 15 ms, only where the job or the endpoint states a limit
+
         self.limit = limit
         margin = NETWORK_JITTER_S + self._lag_s + (2 * BIN_S if self._minute is not None else 0.0)
         rate = limit / (WINDOW_S + self._slack_s + margin)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from batchrun.errors import GateFailed
 from batchrun.job import Gate
 from batchrun.report.words import interval, milliseconds, money, percent
-from batchrun.statistics.compare import Comparison
-from batchrun.statistics.drift import MIN_BASELINE, Drift
+
+if TYPE_CHECKING:
+    from batchrun.statistics.compare import Comparison
+    from batchrun.statistics.drift import Drift
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -85,6 +87,8 @@ def _drift(most: float, drift: Drift | None, accuracy: float | None, label: str)
     if accuracy is None:
         return Verdict(name=name, passed=False, detail="there is no accuracy to measure a drift of")
     if drift is None:
+        from batchrun.statistics.drift import MIN_BASELINE  # noqa: PLC0415 - only for a gate on drift
+
         detail = f"no drift can be told before there are {MIN_BASELINE} runs over this dataset"
         return Verdict(name=name, passed=True, detail=detail)
     baseline = f"{percent(drift.baseline)}, the mean of {drift.runs} runs"

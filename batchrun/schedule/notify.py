@@ -8,7 +8,6 @@ of a model. Telling is never the run's business: what goes wrong with it is a se
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -17,7 +16,6 @@ import msgspec
 
 from batchrun.job import Notify
 from batchrun.report.words import interval, money, percent
-from batchrun.transport.webhook import WebhookError, post_json
 
 Event = Literal["failure", "recovery", "finished"]
 
@@ -115,6 +113,8 @@ def _retried(attempt: Callable[[], tuple[str, bool] | None], retries: int, sleep
 
 def _run(notify: Notify, body: bytes, environ: Mapping[str, str]) -> tuple[str, bool] | None:
     """Run the command with the message on its standard input; return (what went wrong, whether to try again)."""
+    import subprocess  # noqa: PLC0415 - only where a command is to be told
+
     kept = {name: value for name, value in environ.items() if name not in _CREDENTIALS}
     try:
         done = subprocess.run(  # noqa: S603 - the job's own command, as a list and without a shell
@@ -128,6 +128,8 @@ def _run(notify: Notify, body: bytes, environ: Mapping[str, str]) -> tuple[str, 
 
 
 def _post(address: str, body: bytes, timeout_s: float) -> tuple[str, bool] | None:
+    from batchrun.transport.webhook import WebhookError, post_json  # noqa: PLC0415 - 10 ms, only where somebody is to be told
+
     try:
         post_json(address, body, timeout_s=timeout_s)
     except WebhookError as error:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from batchrun.errors import BatchrunError, UsageError
 from batchrun.job import Gate
-from batchrun.report.comparison import compare_runs, read_summary
 from batchrun.schedule.gates import Verdict, judge
 from batchrun.schedule.history import Home, Rows, runs
-from batchrun.statistics.compare import Comparison
-from batchrun.statistics.drift import Drift, drift
+
+if TYPE_CHECKING:
+    from batchrun.statistics.compare import Comparison
+    from batchrun.statistics.drift import Drift
 
 JUDGED = frozenset({0, 8})
 """Exit codes of runs that came to their end with figures to learn from."""
@@ -87,6 +87,8 @@ def verdicts(gate: Gate, home: Home, summary: Mapping[str, Any]) -> list[Verdict
 
 def _compared(alpha: float, chosen: Reference, summary: Mapping[str, Any]) -> tuple[Comparison | None, str]:
     """Return the comparison with the chosen run and what to call that run, or None and why there is none."""
+    from batchrun.report.comparison import compare_runs, read_summary  # noqa: PLC0415 - only for a gate against another run
+
     if chosen.folder is None:
         return None, chosen.why
     before = read_summary(chosen.folder)
@@ -100,6 +102,8 @@ def _compared(alpha: float, chosen: Reference, summary: Mapping[str, Any]) -> tu
 
 def _drifts(home: Home, summary: Mapping[str, Any]) -> dict[str, Drift | None]:
     """Return each model's drift from the runs before, None where there are too few of them."""
+    from batchrun.statistics.drift import drift  # noqa: PLC0415 - only for a gate on drift
+
     past = [rows for rows in _alike(home, summary) if rows[0]["exit_code"] in JUDGED]
     past = [rows for rows in past if rows[0]["dataset_digest"] == summary["dataset_digest"]]
     return {
@@ -116,6 +120,8 @@ def standard_error(estimate: Mapping[str, Any]) -> float | None:
     """Return the standard error that an estimate's interval stands for."""
     if estimate.get("low") is None or estimate.get("high") is None:
         return None
+    from statistics import NormalDist  # noqa: PLC0415 - only for a gate on drift
+
     reach = NormalDist().inv_cdf(0.5 + estimate["confidence"] / 2)
     return float((estimate["high"] - estimate["low"]) / (2 * reach))
 
