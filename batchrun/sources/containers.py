@@ -67,7 +67,7 @@ def read(
     """
     with part.open() as stream:
         if container == "parquet":
-            return (yield from _parquet(part, stream, layout, index, skip))
+            return (yield from _parquet(part, stream, layout, index=index, skip=skip, done=done))
         pieces = chunks(stream, part.name)
         if container == "jsonl":
             read_lines = jsonl.lines if layout.lines else jsonl.records
@@ -80,13 +80,14 @@ def read(
         return (yield from csv.records(pieces, file=part.name, index=index, skip=skip, delimiter=delimiter))
 
 
-def _parquet(part: Part, stream: BinaryIO, layout: Layout, index: int, skip: int) -> Generator[Record, None, int]:
+def _parquet(part: Part, stream: BinaryIO, layout: Layout, *, index: int, skip: int, done: bytes) -> Generator[Record, None, int]:
     """Yield the rows of a Parquet file; Arrow says `OSError` of a broken page and of a broken connection."""
     from batchrun.sources import parquet  # noqa: PLC0415 -- 200 ms that the others need not pay
 
     try:
         file = parquet.open_file(stream, part.name, repeating=layout.repeating)
-        return (yield from parquet.records(file, name=part.name, index=index, skip=skip, structured=layout.structured))
+        rows = parquet.records(file, name=part.name, index=index, skip=skip, done=done, structured=layout.structured)
+        return (yield from rows)
     except OSError as error:
         message = f"cannot be read: {error.strerror or str(error).splitlines()[0]}"
         if part.remote or error.errno:

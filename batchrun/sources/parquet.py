@@ -17,19 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrun.errors import DatasetError, Problem
-from batchrun.sources.record import ALWAYS_JSON, Record, is_json, split_object
+from batchrun.sources.record import ALWAYS_JSON, Record, parses, split_object
 
 BATCH_BYTES: Final = 2 << 20
 MAX_BATCH_ROWS: Final = 2048
 BUFFER: Final = 1 << 16
+AT_ONCE: Final = 64
 
 MARK: Final = b"batchrun.dataset"
 """Key of the schema metadata of the Parquet files that `convert` writes."""
 
 _encode: Final = msgspec.json.Encoder(decimal_format="number", order=None).encode
-
-Texts = list[bytes | None]
-"""One column of a batch as JSON texts; None where the value is null."""
 
 
 def open_file(source: BinaryIO, name: str, *, repeating: frozenset[str] = frozenset()) -> pq.ParquetFile:
@@ -49,24 +47,34 @@ def open_file(source: BinaryIO, name: str, *, repeating: frozenset[str] = frozen
 
 
 def records(
-    file: pq.ParquetFile, *, name: str, index: int = 0, skip: int = 0, structured: frozenset[str] = ALWAYS_JSON
+    file: pq.ParquetFile,
+    *,
+    name: str,
+    index: int = 0,
+    skip: int = 0,
+    done: bytes = b"",
+    structured: frozenset[str] = ALWAYS_JSON,
 ) -> Generator[Record, None, int]:
     """Yield the rows of one open file; `index` is the number of its first row.
 
-    The first `skip` rows are passed over, whole row groups of them unread. `structured` names the columns
-    whose strings are JSON text. Returns the number of the row after the last. Raises `DatasetError` where a page is broken.
+    The first `skip` rows are passed over, and so may be those whose number is the place of a 1 in `done`: whole row groups
+    of them stay unread, whole batches unconverted. `structured` names the columns whose strings are JSON text. Returns the
+    number of the row after the last. Raises `DatasetError` where a page is broken.
     """
-    at = index
+    at, first = index, index + skip
     ours = MARK in (file.schema_arrow.metadata or {})
     for group in range(file.num_row_groups):
         meta = file.metadata.row_group(group)
-        if at + meta.num_rows <= index + skip:
+        if _none_wanted(at, meta.num_rows, first, done):
             at += meta.num_rows
             continue
         rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
         try:
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
-                passed = min(batch.num_rows, max(0, index + skip - at))
+                if _none_wanted(at, batch.num_rows, first, done):
+                    at += batch.num_rows
+                    continue
+                passed = max(0, first - at)
                 at += passed
                 for fields in _rows(batch.slice(passed), structured):
                     yield Record(index=at, file=name, fields=_spread(fields) if ours else fields)
@@ -75,6 +83,12 @@ def records(
             message = f"row group {group} cannot be read: {str(error).splitlines()[0]}"
             raise DatasetError([Problem(message=message, file=name, row=at, code="broken-file")]) from None
     return at
+
+
+def _none_wanted(at: int, rows: int, first: int, done: bytes) -> bool:
+    """Tell whether none of the `rows` rows from number `at` on is wanted: all come before `first`, or are done."""
+    end = at + rows
+    return end <= first or (end <= len(done) and done.find(b"\0", max(at, first), end) < 0)
 
 
 def _spread(fields: dict[str, bytes]) -> dict[str, Any]:
@@ -91,8 +105,8 @@ def _rows(batch: pa.RecordBatch, structured: frozenset[str]) -> Iterator[dict[st
         yield {name: text for name, text in zip(names, values, strict=True) if text is not None}
 
 
-def _texts(column: Any, *, structured: bool) -> Texts:
-    """Return one column as JSON texts."""
+def _texts(column: Any, *, structured: bool) -> Iterator[bytes | None]:
+    """Yield the values of one column as JSON texts, None for null; only a few exist at a time, and stay near the processor."""
     kind = column.type
     if isinstance(column, pa.ExtensionArray):
         return _texts(column.storage, structured=structured)
@@ -101,36 +115,48 @@ def _texts(column: Any, *, structured: bool) -> Texts:
         used = codes.unique().drop_null()
         texts = _texts(column.dictionary.take(used), structured=structured)
         by_code = dict(zip(used.to_pylist(), texts, strict=True))
-        return [by_code.get(code) for code in codes.to_pylist()]
+        return map(by_code.get, codes.to_pylist())
+    convert: Callable[[Any], bytes] = _encode
     if _is_text(kind):
         convert = _json_or_text if structured else _encode
-        return [None if value is None else convert(_string(value)) for value in column.to_pylist()]
-    plain = _plainer(kind)
-    values = column.to_pylist()
-    return [None if value is None else _encode(plain(value) if plain else value) for value in values]
+        if _is_binary(kind):
+            convert = _after(_string, convert)
+    elif (plain := _plainer(kind)) is not None:
+        convert = _after(plain, convert)
+    return (None if value is None else convert(value) for value in _values(column))
+
+
+def _values(column: Any) -> Iterator[Any]:
+    """Yield the values of a column, made a few at a time."""
+    for start in range(0, len(column), AT_ONCE):
+        yield from column.slice(start, AT_ONCE).to_pylist()
+
+
+def _after(first: Callable[[Any], Any], then: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Return what does one and then the other."""
+    return lambda value: then(first(value))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     """Tell whether values of this type are text, or the bytes that some writers leave untyped."""
     types = pa.types
-    return bool(
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_string_view(kind)
-        or types.is_binary(kind)
-        or types.is_large_binary(kind)
-    )
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or _is_binary(kind))
 
 
-def _string(value: str | bytes) -> str:
+def _is_binary(kind: pa.DataType) -> bool:
+    """Tell whether values of this type are bytes of any length."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _string(value: bytes) -> str:
     """Return the text of a value; bytes that are no UTF-8 keep U+FFFD where they are not."""
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+    return value.decode("utf-8", "replace")
 
 
 def _json_or_text(value: str) -> bytes:
     """Return JSON text as it is, and any other text as a JSON string."""
     text = value.strip().encode()
-    return text if text[:1] in (b"[", b"{") and is_json(text) else _encode(value)
+    return text if text[:1] in (b"[", b"{") and parses(text) else _encode(value)
 
 
 def _plainer(kind: Any) -> Callable[[Any], Any] | None:
@@ -144,7 +170,7 @@ def _plainer(kind: Any) -> Callable[[Any], Any] | None:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         step = _plainer(kind.value_type)
         return None if step is None else lambda value: [None if item is None else step(item) for item in value]
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+    if _is_binary(kind) or types.is_fixed_size_binary(kind):
         return _string
     return _moment if types.is_timestamp(kind) or types.is_duration(kind) else None
 

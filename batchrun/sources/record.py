@@ -153,14 +153,13 @@ class Shaper:
         """Return the sample of a readable record; raise `RowError` where its shape is wrong."""
         fields: dict[str, bytes] = {}
         rest: dict[str, bytes] = {}
+        lenient = self._lenient
         for name, raw in record.fields.items():
             text = bytes(raw)
             if name not in _KNOWN:
                 rest[name] = text
             elif text != b"null":
-                fields[name] = text
-        if self._lenient:
-            fields = {name: _unwrapped(name, text) if name in STRUCTURED else text for name, text in fields.items()}
+                fields[name] = _unwrapped(name, text) if lenient and name in STRUCTURED else text
         given = fields.get
         identifier = _label(given("id"), "id")
         return Sample(
@@ -249,12 +248,11 @@ def split_array(text: bytes) -> list[msgspec.Raw]:
     return _list.decode(text)
 
 
-def is_json(text: bytes) -> bool:
-    """Tell whether `text` is one JSON value in UTF-8."""
+def parses(text: bytes) -> bool:
+    """Tell whether `text`, which is UTF-8, is one JSON value."""
     try:
         _any.decode(text)
-        text.decode()
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, RecursionError):
         return False
     return True
 
@@ -320,7 +318,7 @@ def _unwrapped(name: str, text: bytes) -> bytes:
     inner = _text.decode(text).strip().encode()
     if inner[:1] not in (b"[", b"{") or (name == "system" and inner[:1] == b"{"):
         return text
-    if is_json(inner):
+    if parses(inner):
         return inner
     if name in {"system", "tags"}:
         return text  # words that happen to begin with a bracket
