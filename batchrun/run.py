@@ -54,6 +54,7 @@ class Parts:
     dataset: Dataset
     book: PriceBook
     manifest: Manifest
+    ended: bool  # an earlier session came to the run's end
     place: str | None = None  # the bucket folder that the run is mirrored to
 
 
@@ -192,14 +193,13 @@ def resumable(
     return job, options
 
 
-def rescore(path: Path, overrides: Sequence[tuple[str, object]] = ()) -> dict[str, Any]:
-    """Finish the run in the folder `path` again, in place and without a call: other scoring, other prices.
+def rescore(job: Job, options: Options, judge: Judge | None = None) -> dict[str, Any]:
+    """Finish a run again, in place and without a call: other scoring, other prices. `resumable` gives `job` and `options`.
 
-    Raises `UsageError` where the folder is no run's or the dataset has changed since.
+    `judge` gives the verdicts of the gates, where the run came to its end. Raises `UsageError` where the dataset has changed.
     """
-    job, options = resumable(path, overrides=overrides)
     with _prepared(job, options) as parts:
-        return _finished(parts, None, 0.0)
+        return _finished(parts, None, 0.0, judge if parts.ended else None)
 
 
 def _at(table: dict[str, Any], path: str) -> object:
@@ -216,13 +216,14 @@ def _prepared(job: Job, options: Options) -> Iterator[Parts]:
     """Open all that a run needs, and hold its lock: everything that can be wrong is found here, before money is spent."""
     from batchrun.storage.folder import RunFolder, new_run_id  # noqa: PLC0415
     from batchrun.storage.manifest import Identity  # noqa: PLC0415
-    from batchrun.storage.mirror import Mirror, pull  # noqa: PLC0415
 
     dataset = open_job_dataset(job)
     book = book_of(job)
     now = datetime.now(UTC)
     path, place = _where(job, options, lambda: new_run_id(now, os.urandom(3)))
     if place is not None:
+        from batchrun.storage.mirror import Mirror, pull  # noqa: PLC0415 - only for a run in a bucket
+
         pull(place, path)
     checked = not path.exists()
     if checked:  # nothing is made for a run that cannot begin
@@ -255,17 +256,19 @@ def _prepared(job: Job, options: Options) -> Iterator[Parts]:
             notes={**manifest.notes, **told},
         )
         folder.write_manifest(manifest)
-        yield Parts(job=job, folder=folder, dataset=dataset, book=book, manifest=manifest, place=place)
+        ended = before is not None and before.state == "finished"
+        yield Parts(job=job, folder=folder, dataset=dataset, book=book, manifest=manifest, ended=ended, place=place)
 
 
 def _where(job: Job, options: Options, new_name: Callable[[], str]) -> tuple[Path, str | None]:
     """Return the local folder of the run, and the bucket folder that it is mirrored to, where `out` is an address."""
-    from batchrun.storage.mirror import spool_folder  # noqa: PLC0415 - loaded when a run begins
-    from batchrun.storage.places import is_remote  # noqa: PLC0415
+    from batchrun.storage.places import is_remote  # noqa: PLC0415 - loaded when a run begins
 
     if job.out is None:
         return options.root / job.name / new_name(), None
     if is_remote(job.out):
+        from batchrun.storage.mirror import spool_folder  # noqa: PLC0415 - only for a run in a bucket
+
         return spool_folder(job.out, os.environ), job.out
     return Path(job.out), None
 

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import re
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from batchrun.report import words
 from batchrun.storage import user_cache
 
 _HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_LOADER: Final = jinja2.PackageLoader("batchrun.report")
 POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; script-src {script}; form-action {form}"
 )
@@ -53,7 +53,7 @@ def fragment(template: str, macro: str, *values: Any) -> Markup:
 def environment() -> jinja2.Environment:
     """Return the templates; a name that is missing in one is an error and not an empty place."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("batchrun.report"),
+        loader=_LOADER,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -97,7 +97,7 @@ class _Compiled(jinja2.BytecodeCache):
 @cache
 def source(name: str) -> str:
     """Return the text of a file beside the templates."""
-    return resources.files("batchrun.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return _LOADER.get_source(environment(), name)[0]
 
 
 def visible(value: Any) -> Any:

@@ -7,7 +7,6 @@ removal that is cut short leaves no half run; the next one clears it away.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ REMOVED: Final = ".removed-"
 def prune(job: Job, home: Home, now: datetime, *, current: str) -> list[str]:
     """Remove the runs that neither rule keeps; return their names. Raises `StorageError`."""
     for left in home.path.glob(f"{REMOVED}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        _discard(left)
     rules = job.history
     if rules.keep_runs is None and rules.keep_days is None:
         return []
@@ -68,8 +67,15 @@ def _remove(folder: RunFolder, job_name: str) -> bool:
                 folder.path.rename(hidden)
     except RunLocked:
         return False
-    shutil.rmtree(hidden, ignore_errors=True)
+    _discard(hidden)
     return True
+
+
+def _discard(path: Path) -> None:
+    """Remove a folder as far as that can be; the next run removes what is left."""
+    import shutil  # noqa: PLC0415 - few runs remove one
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def begun_since(home: Home, since: datetime) -> Iterator[RunFolder]:

@@ -20,11 +20,7 @@ import fnmatch
 import functools
 import importlib
 import os
-import shutil
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
@@ -133,6 +129,8 @@ def upload(path: Path, place: str) -> None:
     Buckets show an object once its upload is complete. Should one be cut short and show all the same, its
     size gives it away and it is taken back.
     """
+    import shutil  # noqa: PLC0415 - as all that only copies, fetches and spools: a run between local files needs none of it
+
     if not is_remote(place):
         with translated(place), path.open("rb") as source, open_output(place) as copy:
             shutil.copyfileobj(source, copy, _CHUNK)
@@ -159,6 +157,8 @@ def _copy(source: BinaryIO, target: Any, size: int) -> None:
 
 def download(place: str, path: Path) -> None:
     """Copy what is at `place` to the local `path`, whole or not at all. Raises `StorageError`."""
+    import shutil  # noqa: PLC0415 - as in `upload`
+
     with open_input(place) as source, replacing(path) as partial, _translated(place, "read"), partial.open("wb") as target:
         shutil.copyfileobj(source, target, _CHUNK)
 
@@ -246,6 +246,8 @@ def _translated(place: str, doing: str) -> Iterator[None]:
 
 def _spool(place: str) -> IO[bytes]:
     """Return a named temporary file on the local disk."""
+    import tempfile  # noqa: PLC0415 - as in `upload`
+
     with translated(place, "spool"):
         return cast("IO[bytes]", tempfile.NamedTemporaryFile(prefix="batchrun-", buffering=_CHUNK))
 
@@ -311,6 +313,8 @@ def _hub() -> fs.FileSystem:
 
 def _download(address: str) -> BinaryIO:
     """Fetch `address` into a temporary file that disappears when closed; try again where a connection breaks."""
+    import urllib.error  # noqa: PLC0415 - as in `upload`
+
     shown = address.partition("?")[0].rpartition("@")[2]  # a query or a user part may be a credential
     for attempt in range(1, _ATTEMPTS + 1):
         spooled = _spool(shown)
@@ -337,6 +341,9 @@ def _download(address: str) -> BinaryIO:
 
 def _fetch(address: str, target: IO[bytes]) -> None:
     """Copy the body at `address` to `target`; a body shorter than announced is a `ConnectionError`."""
+    import shutil  # noqa: PLC0415 - as in `upload`
+    import urllib.request  # noqa: PLC0415
+
     with urllib.request.urlopen(address, timeout=_READ_S) as answer:  # noqa: S310  # the scheme is http(s): `scheme_of` saw to it
         announced = answer.headers.get("Content-Length")
         shutil.copyfileobj(answer, target, _CHUNK)
