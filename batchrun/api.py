@@ -29,7 +29,7 @@ from batchrun.errors import BatchrunError
 from batchrun.job import Job, parse_job, with_overrides
 from batchrun.report.comparison import compare_runs, read_summary
 from batchrun.report.words import interval, milliseconds, money
-from batchrun.run import Options, rescore, resumable
+from batchrun.run import Options, resumable
 from batchrun.run import load_job as read_job
 from batchrun.run import run as run_plainly
 
@@ -218,14 +218,16 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def score(run: Run | str | os.PathLike[str], overrides: Overrides | None = None) -> Run:
-    """Score a run again, in place and without a call: another profile, a scorer of your own, other prices.
+    """Score a run again, in place and without a call: another profile, a scorer of your own, other prices, other gates.
 
     >>> batchrun.score("reports/first", {"scoring.profile": "exact"}).summary["profile"]
     'exact'
     """
     folder = _folder(run)
-    summary = rescore(folder, tuple((overrides or {}).items()))
-    return Run(folder=folder, summary=summary)
+    from batchrun.schedule.supervise import score_again  # noqa: PLC0415 - history and gates are for who asks for them
+
+    summary, failed = score_again(folder, tuple((overrides or {}).items()))
+    return Run(folder=folder, summary=summary, error=failed)
 
 
 def score_file(

@@ -34,7 +34,7 @@ def command(
     json_: bool,
     quiet: bool,
 ) -> None:
-    """Score RUN again in place (another profile, a scorer of your own), or score FILE.
+    """Score RUN again in place (another profile, a scorer of your own) and judge its gates anew, or score FILE.
 
     FILE is Parquet or JSONL with `expected`, `tools` and `tool_calls`, a list of {name, input}.
     """
@@ -61,13 +61,15 @@ def _sets(assignments: tuple[str, ...]) -> list[tuple[str, object]]:
 def _run(folder: Path, overrides: list[tuple[str, object]], *, json_: bool, quiet: bool) -> None:
     """Score a finished run again."""
     from batchrun.cli.table import show_summary
-    from batchrun.run import rescore
+    from batchrun.schedule.supervise import score_again
 
-    summary = rescore(folder, overrides)
+    summary, failed = score_again(folder, overrides)
     if json_:
         print_json(summary)
     elif not quiet:
         show_summary(summary)
+    if failed is not None:
+        raise failed
 
 
 def _file(

@@ -9,7 +9,7 @@ after that is a warning.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchrun.errors import BatchrunError, RunLocked, TooManyErrors
 from batchrun.report.words import percent
-from batchrun.run import Options, RunResult, run
+from batchrun.run import Options, RunResult, rescore, resumable, run
 from batchrun.schedule import notify
 from batchrun.schedule.gates import Verdict, require
 from batchrun.schedule.history import Home, failed_rows, rows_of, runs
@@ -141,6 +141,17 @@ class Supervisor:
             self.warnings.append(described(error))
 
 
+def score_again(path: Path, overrides: Sequence[tuple[str, object]] = ()) -> tuple[dict[str, Any], BatchrunError | None]:
+    """Score the run in the folder `path` again and judge its gates anew; return its summary and the gate that has not held.
+
+    The history keeps what the run was when it ended. Raises `UsageError` where the folder is no run's.
+    """
+    job, options = resumable(path, overrides=overrides)
+    judge = Judging(job, Home.of(job, options.root))
+    summary = rescore(job, options, judge)
+    return summary, judge.error or _failed_gate(judge.found)
+
+
 def _outcome(job: Job, summary: Mapping[str, Any], found: list[Verdict]) -> BatchrunError | None:
     """Return what is wrong with a run all of whose rows have landed: too many errors before a failed gate."""
     rows = summary["rows"]
@@ -150,6 +161,11 @@ def _outcome(job: Job, summary: Mapping[str, Any], found: list[Verdict]) -> Batc
         share = f"{errored:,} of {landed:,} rows errored ({percent(errored / landed)})"
         hint = "`batchrun resume RUN --retry-errors` calls them again"
         return TooManyErrors(f"done, but {share}, more than max_error_rate = {most:g} allows", hint=hint)
+    return _failed_gate(found)
+
+
+def _failed_gate(found: list[Verdict]) -> BatchrunError | None:
+    """Return what the gates that have not held say."""
     try:
         require(found)
     except BatchrunError as failed:

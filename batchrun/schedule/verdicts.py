@@ -9,6 +9,7 @@ outage or a signal cut short says nothing of a model, and is left out of both.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +66,13 @@ def _last_good(home: Home, summary: Mapping[str, Any]) -> Reference:
 
 
 def _alike(home: Home, summary: Mapping[str, Any]) -> list[Rows]:
-    """Return the other runs of the same models and kind (simulated or real), in the order in which they ended."""
+    """Return the earlier runs of the same models and kind (simulated or real), in the order in which they ended."""
     models = {model["model"] for model in summary["models"]}
+    earlier = takewhile(lambda run: run[0] != summary["run_id"], runs(home.rows()).items())
     return [
         rows
-        for run_id, rows in runs(home.rows()).items()
-        if run_id != summary["run_id"]
-        and {row["model"] for row in rows} == models
-        and rows[0]["simulated"] == bool(summary.get("simulated"))
+        for _, rows in earlier
+        if {row["model"] for row in rows} == models and rows[0]["simulated"] == bool(summary.get("simulated"))
     ]
 
 

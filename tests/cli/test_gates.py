@@ -193,3 +193,19 @@ def _until(true: Any) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_run_that_is_scored_again_is_judged_again(place: Path) -> None:
+    """`score RUN` keeps the gates, against the runs before this one, and exits as they say."""
+    assert ran(place).returncode == 0
+    assert ran(place, WORSE).returncode == 8
+    assert ran(place).returncode == 0
+    first, worse, _ = (place / "reports" / "nightly" / run["run_id"] for run in history(place)["runs"])
+    kept = json.loads((worse / "summary.json").read_text())["gates"]
+    again = batchrun(place, "score", str(worse))
+    assert again.returncode == 8
+    assert "gate no_regression failed" in again.stderr
+    assert json.loads((worse / "summary.json").read_text())["gates"] == kept
+    assert batchrun(place, "score", str(first), "--set", "gate.max_p95_latency_ms=0.001").returncode == 8
+    assert batchrun(place, "score", str(first), "--set", "gate.max_p95_latency_ms=60000").returncode == 0
+    assert len(history(place)["runs"]) == 3
