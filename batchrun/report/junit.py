@@ -7,12 +7,18 @@ characters) is replaced by U+FFFD; everything else is escaped.
 from __future__ import annotations
 
 import re
-from typing import IO
-from xml.sax.saxutils import escape, quoteattr
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Final
 
 from batchrun.records import Row
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+NEEDED: Final = (
+    *("id", "model", "repeat", "latency_ms", "correct"),
+    *("outcome", "explanation", "error_type", "error_message", "tool_calls"),
+)
+"""The columns that test cases are made of."""
 
 
 class JUnitWriter:
@@ -25,11 +31,11 @@ class JUnitWriter:
 
     def add(self, row: Row) -> None:
         """Write one row's test case."""
-        name = row.id if not row.repeat else f"{row.id} (repeat {row.repeat})"
-        seconds = f' time="{row.latency_ms / 1000:.3f}"' if row.latency_ms is not None else ""
-        head = f"<testcase classname={_attribute(row.model)} name={_attribute(name)}{seconds}"
-        body = _body(row)
-        self._write(f"{head}>{body}</testcase>\n" if body else f"{head}/>\n")
+        self.add_many({name: (getattr(row, name),) for name in NEEDED})
+
+    def add_many(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Write the test cases of rows by their columns (`NEEDED`)."""
+        self._stream.write(cases(columns).encode())
 
     def next_suite(self, suite: str) -> None:
         """End the suite and begin another one."""
@@ -43,23 +49,50 @@ class JUnitWriter:
         self._stream.write(text.encode())
 
 
-def _body(row: Row) -> str:
-    """Return what stands inside the test case: nothing for a right row."""
-    if row.outcome == "infra_error":
-        return f"<error type={_attribute(row.error_type or 'error')} message={_attribute(row.error_message or '')}/>"
-    if row.outcome == "unscored":
-        return f"<skipped message={_attribute(row.explanation or 'nothing expected')}/>"
-    if row.correct:
-        return ""
-    calls = "\n".join(f"{call.name}({call.input if call.input is not None else call.raw or ''})" for call in row.tool_calls)
-    return (
-        f"<failure type={_attribute(row.outcome)} message={_attribute(row.explanation or '')}>{escape(_clean(calls))}</failure>"
-    )
+def cases(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Return the test cases of rows by their columns (`NEEDED`)."""
+    models = {model: _attribute(model) for model in set(columns["model"])}
+    lines = []
+    rows = zip(*(columns[name] for name in ("id", "model", "repeat", "latency_ms", "correct")), strict=True)
+    for place, (name, model, repeat, latency_ms, correct) in enumerate(rows):
+        shown = _attribute(name if not repeat else f"{name} (repeat {repeat})")
+        seconds = f' time="{latency_ms / 1000:.3f}"' if latency_ms is not None else ""
+        body = "" if correct else _body(columns, place)
+        head = f"<testcase classname={models[model]} name={shown}{seconds}"
+        lines.append(f"{head}>{body}</testcase>\n" if body else f"{head}/>\n")
+    return "".join(lines)
+
+
+def _body(columns: Mapping[str, Sequence[Any]], place: int) -> str:
+    """Return what stands inside the test case of a row that is not right."""
+    outcome, explanation = columns["outcome"][place], columns["explanation"][place]
+    if outcome == "infra_error":
+        kind, message = columns["error_type"][place], columns["error_message"][place]
+        return f"<error type={_attribute(kind or 'error')} message={_attribute(message or '')}/>"
+    if outcome == "unscored":
+        return f"<skipped message={_attribute(explanation or 'nothing expected')}/>"
+    uses = columns["tool_calls"][place]
+    calls = "\n".join(f"{call.name}({call.input if call.input is not None else call.raw or ''})" for call in uses)
+    return f"<failure type={_attribute(outcome)} message={_attribute(explanation or '')}>{_escaped(_clean(calls))}</failure>"
 
 
 def _clean(text: str) -> str:
     return text if text.isprintable() else _FORBIDDEN.sub("\ufffd", text)
 
 
+def _escaped(text: str) -> str:
+    """Return `text` as XML's character data."""
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        if character in text:
+            text = text.replace(character, entity)
+    return text
+
+
 def _attribute(text: str) -> str:
-    return quoteattr(_clean(text))
+    """Return `text` as a quoted attribute, in the quotes that it has none of."""
+    text = _escaped(_clean(text))
+    if not text.isprintable():
+        text = text.replace("\n", "&#10;").replace("\r", "&#13;").replace("\t", "&#9;")
+    if '"' not in text:
+        return f'"{text}"'
+    return "'" + text + "'" if "'" not in text else '"' + text.replace('"', "&quot;") + '"'

@@ -8,12 +8,12 @@ behind it came back sooner, and are not drawn at random. The ordinary interval s
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from batchrun.job import Job, StopWhen
-from batchrun.records import Sample, Score
+from batchrun.records import Sample
 from batchrun.statistics.draw import draw_order
 from batchrun.statistics.sequential import ConfidenceSequence
 from batchrun.statistics.stopping import Stopping
@@ -41,25 +41,40 @@ class KnownTally:
         self._population = 0
         self._pairs = dict.fromkeys(job.request.model, 0)
 
-    def watching(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Pass the samples on and take note of each."""
+    def add_many(self, samples: Sequence[Sample], columns: Mapping[str, Sequence[Any]]) -> None:
+        """Take note of samples, and of the verdicts on their landed repeats by the columns of these."""
+        first, place_of = len(self._rows), {sample.index: place for place, sample in enumerate(samples)}
         for sample in samples:
-            self._rows.append(sample.index)
-            scorable = sample.problem is None and (sample.expected is not None or self._judges_all)
-            self._population += scorable
-            for values in self._values.values():
-                values.append(_NOT_LANDED)
-            for model, theirs in self._theirs.items():
-                other = self._others[model].get(sample.id)
-                theirs.append(_NO_VERDICT if other is None else other)
-                self._pairs[model] += scorable and other is not None
-            yield sample
+            self._see(sample)
+        verdicts: dict[tuple[str, int], list[bool | None]] = {}
+        for model, index, correct in zip(columns["model"], columns["index"], columns["correct"], strict=True):
+            verdicts.setdefault((model, index), []).append(correct)
+        for (model, index), repeats in verdicts.items():
+            if len(repeats) == self._repeats:
+                known = [float(correct) for correct in repeats if correct is not None]
+                self._values[model][first + place_of[index]] = sum(known) / len(known) if known else _NO_VERDICT
 
-    def add(self, model: str, scores: Sequence[Score]) -> None:
-        """Take the verdicts on the landed repeats of the sample that was passed on last."""
-        if len(scores) == self._repeats:
-            verdicts = [float(score.correct) for score in scores if score.correct is not None]
-            self._values[model][-1] = sum(verdicts) / len(verdicts) if verdicts else _NO_VERDICT
+    def merge(self, other: Self) -> None:
+        """Add what another tally gathered of the rows behind those seen here."""
+        self._rows.extend(other._rows)
+        self._population += other._population
+        for mine, theirs in ((self._values, other._values), (self._theirs, other._theirs)):
+            for model, values in theirs.items():
+                mine[model].extend(values)
+        for model, pairs in other._pairs.items():
+            self._pairs[model] += pairs
+
+    def _see(self, sample: Sample) -> None:
+        """Take note of a sample that has not landed as far as is known."""
+        self._rows.append(sample.index)
+        scorable = sample.problem is None and (sample.expected is not None or self._judges_all)
+        self._population += scorable
+        for values in self._values.values():
+            values.append(_NOT_LANDED)
+        for model, theirs in self._theirs.items():
+            other = self._others[model].get(sample.id)
+            theirs.append(_NO_VERDICT if other is None else other)
+            self._pairs[model] += scorable and other is not None
 
     def apply(self, summary: dict[str, Any]) -> None:
         """Put what is known into a run's summary: `stop_when`, and the honest interval as each model's `accuracy`."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Mapping
-from typing import Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ KEPT_CHARACTERS: Final = 16_000
 
 _MASK: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
+_REPEATS: Final = 0x2545F491
 _MIX: Final = 0xBF58476D1CE4E5B9
 
 Item = TypeVar("Item")
@@ -57,24 +58,38 @@ class Draw(Generic[Item]):
         self._heaps: dict[str, list[tuple[int, int, Item]]] = {}
         self._salts: dict[str, int] = {}
         self._worst: dict[str, int] = {}
+        self._puts = 0
         self.seen: Counter[str] = Counter()
 
     def admits(self, outcome: str, place: tuple[int, int, str]) -> int | None:
         """Count a row at (index, repeat, model); return its mark if it is among the chosen so far, else None."""
         self.seen[outcome] += 1
         index, repeat, model = place
-        salt = self._salts.get(model)
-        if salt is None:
-            salt = self._salts[model] = zlib.crc32(model.encode("utf-8", "replace")) << 32
-        mixed = (index * _GOLDEN + repeat * 0x2545F491 + salt) & _MASK
+        mixed = (index * _GOLDEN + repeat * _REPEATS + self._salt(model)) & _MASK
         mixed = ((mixed ^ (mixed >> 30)) * _MIX) & _MASK
         mark = mixed ^ (mixed >> 29)
         return mark if mark < self._worst.get(outcome, 1 << 64) else None
 
+    def admits_of(self, columns: Mapping[str, Sequence[Any]]) -> list[tuple[int, int]]:
+        """Count rows by their columns; return (position, mark) of those that are among the chosen so far."""
+        positions: dict[str, list[int]] = {}
+        for position, outcome in enumerate(columns["outcome"]):
+            positions.setdefault(outcome, []).append(position)
+        marks = self._marks(columns)
+        admitted: list[tuple[int, int]] = []
+        for outcome, members in positions.items():
+            self.seen[outcome] += len(members)
+            worst = self._worst.get(outcome, 1 << 64)
+            found = [(marks[position], position) for position in members if marks[position] < worst]
+            best = heapq.nsmallest(self._most[outcome not in OTHERS], found)
+            admitted += [(position, mark) for mark, position in best]
+        return admitted
+
     def put(self, outcome: str, mark: int, item: Item) -> None:
         """Keep an admitted item, in place of the one with the largest mark where there is no room."""
         heap = self._heaps.setdefault(outcome, [])
-        entry = (-mark, self.seen[outcome], item)
+        self._puts += 1
+        entry = (-mark, self._puts, item)
         most = self._most[outcome not in OTHERS]
         if len(heap) < most:
             heapq.heappush(heap, entry)
@@ -82,6 +97,14 @@ class Draw(Generic[Item]):
             heapq.heapreplace(heap, entry)
         if len(heap) == most:
             self._worst[outcome] = -heap[0][0] if heap else 0
+
+    def merge(self, other: Self) -> None:
+        """Add the rows that another draw has seen, of which it kept as many."""
+        self.seen.update(other.seen)
+        for outcome, heap in other._heaps.items():
+            for negative, _, item in heap:
+                if -negative < self._worst.get(outcome, 1 << 64):
+                    self.put(outcome, -negative, item)
 
     def chosen(self) -> list[Item]:
         """Return what is shown: of every outcome its fair share of the places, small marks first."""
@@ -91,6 +114,25 @@ class Draw(Generic[Item]):
             shares = fair_shares({name: len(heap) for name, heap in kept.items()}, most)
             items += [entry[2] for name, heap in sorted(kept.items()) for entry in heap[: shares[name]]]
         return items
+
+    def _salt(self, model: str) -> int:
+        """Return what sets the rows of a model apart from those of another."""
+        salt = self._salts.get(model)
+        if salt is None:
+            salt = self._salts[model] = zlib.crc32(model.encode("utf-8", "replace")) << 32
+        return salt
+
+    def _marks(self, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """Return the marks of rows by their columns, as `admits` makes them."""
+        import numpy as np  # noqa: PLC0415 - loaded by those who need it
+
+        index, repeat = (np.array(columns[name], dtype=np.int64).astype(np.uint64) for name in ("index", "repeat"))
+        salts = np.array([self._salt(model) for model in columns["model"]], dtype=np.uint64)
+        with np.errstate(over="ignore"):
+            mixed = index * np.uint64(_GOLDEN) + repeat * np.uint64(_REPEATS) + salts
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_MIX)
+        marks: list[int] = (mixed ^ (mixed >> np.uint64(29))).tolist()
+        return marks
 
 
 class RowSample:
@@ -105,6 +147,17 @@ class RowSample:
         mark = self._draw.admits(row.outcome, (row.index, row.repeat, row.model))
         if mark is not None:
             self._draw.put(row.outcome, mark, Shown(bounded(row), _short(sample.messages), _short(sample.system)))
+
+    def add_many(self, columns: Mapping[str, Sequence[Any]], samples: Sequence[Sample], row_at: Callable[[int], Row]) -> None:
+        """Show rows to the draw by their columns; `samples` are theirs, and `row_at(position)` makes the few it keeps."""
+        for position, mark in self._draw.admits_of(columns):
+            sample = samples[position]
+            shown = Shown(bounded(row_at(position)), _short(sample.messages), _short(sample.system))
+            self._draw.put(columns["outcome"][position], mark, shown)
+
+    def merge(self, other: Self) -> None:
+        """Add the rows that another sample has seen."""
+        self._draw.merge(other._draw)
 
     def sampled(self) -> Sampled:
         """Return the rows drawn."""

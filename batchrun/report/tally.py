@@ -1,6 +1,7 @@
-"""Finished rows, one group of repeats after the other → the figures of `summary.json`, in constant memory.
+"""Finished rows, a batch of them at a time → the figures of `summary.json`, in constant memory.
 
-One `ModelTally` a model; nothing is kept a row but the few slowest. Accuracy counts the rows that have a
+One `ModelTally` a model; nothing is kept a row but the few slowest. A batch is counted column by column. Tallies of the
+parts of a run, merged in the order of the input, say the same as one tally of the whole. Accuracy counts the rows that have a
 verdict; those without an answer (`infra_error`) or without one to compare it with (`unscored`) are counted
 beside it. Sums of a kind nobody told stay None, never 0.
 """
@@ -8,11 +9,14 @@ beside it. Sums of a kind nobody told stay None, never 0.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from itertools import compress, pairwise
+from typing import Any, TypeAlias
 
+from batchrun.pricing.rates import dollars, nanos
 from batchrun.records import NOT_IN_DENOMINATOR, Attempt, Row
 from batchrun.statistics.clustered import ClusteredMean, Estimate
 from batchrun.statistics.histogram import LogHistogram
@@ -26,6 +30,15 @@ TOKENS = {
     "thinking": "thinking_tokens",
 }
 TIMES = ("queued_ms", "ttft_ms", "first_call_ms", "latency_ms")
+MONEY = ("cost_usd", "wasted_usd")
+ERROR = ("http_status", "error_type", "error_message")
+TIMED = (*TIMES, "index", "id", "repeat", "output_tokens")
+NEEDED = tuple(
+    dict.fromkeys(
+        (*TIMED, *TOKENS.values(), *MONEY, *ERROR, "status", "outcome", "attempts", "correct", "score", "cluster", "tags")
+    )
+)
+"""The columns that a tally reads."""
 PERCENTILES = (50, 90, 95, 99)
 SLOWEST = 10
 MOST_TAGS = 200
@@ -33,13 +46,17 @@ MOST_ERRORS = 50
 DRAWN = ("ttft_ms", "latency_ms")
 MOST_BARS = 48
 
+Columns: TypeAlias = Mapping[str, Sequence[Any]]
+"""Columns of `results.parquet` by name, one value a row."""
+
 
 class ModelTally:
     """The figures of one model."""
 
-    def __init__(self, model: str) -> None:
-        """Begin with no rows."""
+    def __init__(self, model: str, *, most_tags: int = MOST_TAGS, most_errors: int = MOST_ERRORS) -> None:
+        """Begin with no rows; of tags and kinds of error at most so many are told apart, those that came first."""
         self.model = model
+        self._most_tags, self._most_errors = most_tags, most_errors
         self._status: Counter[str] = Counter()
         self._outcomes: Counter[str] = Counter()
         self._accuracy = ClusteredMean()
@@ -51,61 +68,122 @@ class ModelTally:
         self._gap_ms = LogHistogram()
         self._slowest: list[tuple[float, int, str, int]] = []
         self._errors: dict[str, tuple[int, str]] = {}
-        self._attempts = 0
-        self._cost = Decimal(0)
-        self._wasted = Decimal(0)
-        self._unpriced = 0
+        self._attempts = self._unpriced = 0
+        self._cost = self._wasted = 0  # in billionths
 
     def add(self, rows: Sequence[Row], landed: Sequence[Attempt]) -> None:
         """Add the repeats of one dataset row, and the attempt each of them landed with."""
-        for row, attempt in zip(rows, landed, strict=True):
-            self._count(row)
-            self._time(row, attempt)
-        cluster = rows[0].cluster
-        verdicts = [None if row.correct is None else float(row.correct) for row in rows]
-        self._accuracy.add_row(verdicts, cluster)
-        self._score.add_row([row.score for row in rows], cluster)
-        for tag in rows[0].tags:
-            if tag in self._tags or len(self._tags) < MOST_TAGS:
-                self._tags.setdefault(tag, ClusteredMean()).add_row(verdicts, cluster)
+        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in NEEDED}
+        for name in MONEY:
+            columns[name] = [None if money is None else nanos(money) for money in columns[name]]
+        self.add_many(columns, landed)
 
-    def _count(self, row: Row) -> None:
-        """Count one row's status, outcome, tokens, money and error."""
-        self._status[row.status] += 1
-        self._outcomes[row.outcome] += 1
-        self._attempts += row.attempts
-        for name, column in TOKENS.items():
-            if (tokens := getattr(row, column)) is not None:
-                self._tokens[name] = self._tokens.get(name, 0) + tokens
-        if row.cost_usd is not None:
-            self._cost += row.cost_usd
-        elif row.status == "succeeded":
-            self._unpriced += 1
-        if row.wasted_usd is not None:
-            self._wasted += row.wasted_usd
-        if row.status != "succeeded":
-            what = f"{row.http_status or ''} {row.error_type or 'error'}".strip()
-            number, example = self._errors.get(what, (0, row.error_message or ""))
-            if what in self._errors or len(self._errors) < MOST_ERRORS:
-                self._errors[what] = (number + 1, example)
+    def add_many(self, columns: Columns, landed: Sequence[Attempt]) -> None:
+        """Add rows by their columns (`NEEDED`), money in billionths, and the attempt that each landed with.
 
-    def _time(self, row: Row, attempt: Attempt) -> None:
-        """Count one row's clocks; those of an answer from the cache were another run's."""
-        if row.status != "succeeded" or attempt.cached_from is not None:
-            return
+        The repeats of a dataset row stand together, and none of them is added later.
+        """
+        self._count(columns)
+        timed = [attempt.status == "succeeded" and attempt.cached_from is None for attempt in landed]
+        self._time({name: list(compress(columns[name], timed)) for name in TIMED}, list(compress(landed, timed)))
+        self._judge(columns)
+
+    def merge(self, other: ModelTally) -> None:
+        """Add all that `other` has seen, whose rows come after those seen here; it must have had room for all of it."""
+        self._status.update(other._status)
+        self._outcomes.update(other._outcomes)
+        self._accuracy.merge(other._accuracy)
+        self._score.merge(other._score)
+        for tag, mean in other._tags.items():
+            if (mine := self._tag(tag)) is not None:
+                mine.merge(mean)
+        for name, tokens in other._tokens.items():
+            self._tokens[name] = self._tokens.get(name, 0) + tokens
         for name, histogram in self._times.items():
-            if (value := getattr(row, name)) is not None:
-                histogram.add(value)
-        if row.latency_ms is None:
-            return
-        heapq.heappush(self._slowest, (row.latency_ms, -row.index, row.id, row.repeat))
+            histogram.merge(other._times[name])
+        self._tokens_per_s.merge(other._tokens_per_s)
+        self._gap_ms.merge(other._gap_ms)
+        self._slowest = heapq.nlargest(SLOWEST, self._slowest + other._slowest)
+        heapq.heapify(self._slowest)
+        for what, (number, example) in other._errors.items():
+            self._error(what, number, example)
+        self._attempts += other._attempts
+        self._unpriced += other._unpriced
+        self._cost += other._cost
+        self._wasted += other._wasted
+
+    def _count(self, columns: Columns) -> None:
+        """Count status, outcomes, tokens, money and errors."""
+        self._status.update(columns["status"])
+        self._outcomes.update(columns["outcome"])
+        self._attempts += sum(columns["attempts"])
+        for name, column in TOKENS.items():
+            told = [tokens for tokens in columns[column] if tokens is not None]
+            if told:
+                self._tokens[name] = self._tokens.get(name, 0) + sum(told)
+        self._cost += sum(filter(None, columns["cost_usd"]))
+        self._wasted += sum(filter(None, columns["wasted_usd"]))
+        for place, (status, cost) in enumerate(zip(columns["status"], columns["cost_usd"], strict=True)):
+            if status == "succeeded":
+                self._unpriced += cost is None
+            else:
+                http_status, kind, message = (columns[name][place] for name in ERROR)
+                self._error(f"{http_status or ''} {kind or 'error'}".strip(), 1, message or "")
+
+    def _error(self, what: str, number: int, example: str) -> None:
+        """Count one kind of error; the first example stays."""
+        if what in self._errors or len(self._errors) < self._most_errors:
+            so_far, first = self._errors.get(what, (0, example))
+            self._errors[what] = (so_far + number, first)
+
+    def _time(self, columns: Columns, landed: Sequence[Attempt]) -> None:
+        """Count the clocks of answers; those of one from the cache were another run's."""
+        for name, histogram in self._times.items():
+            histogram.add_many([value for value in columns[name] if value is not None])
+        gaps, rates = [], []
+        least = self._slowest[0][0] if len(self._slowest) == SLOWEST else -math.inf
+        clocks = zip(columns["latency_ms"], columns["ttft_ms"], columns["output_tokens"], landed, strict=True)
+        for place, (latency_ms, ttft_ms, tokens, attempt) in enumerate(clocks):
+            if latency_ms is None:
+                continue
+            if latency_ms >= least:
+                least = self._note(latency_ms, *(columns[name][place] for name in ("index", "id", "repeat")))
+            streamed = latency_ms - (ttft_ms or 0)
+            if attempt.events > 1 and streamed > 0:
+                gaps.append(streamed / (attempt.events - 1))
+                if tokens:
+                    rates.append(tokens / streamed * 1000)
+        self._gap_ms.add_many(gaps)
+        self._tokens_per_s.add_many(rates)
+
+    def _note(self, latency_ms: float, index: int, name: str, repeat: int) -> float:
+        """Keep an answer if it is among the slowest; return what the next one must reach."""
+        heapq.heappush(self._slowest, (latency_ms, -index, name, repeat))
         if len(self._slowest) > SLOWEST:
             heapq.heappop(self._slowest)
-        streamed = row.latency_ms - (row.ttft_ms or 0)
-        if attempt.events > 1 and streamed > 0:
-            self._gap_ms.add(streamed / (attempt.events - 1))
-            if row.output_tokens:
-                self._tokens_per_s.add(row.output_tokens / streamed * 1000)
+        return self._slowest[0][0] if len(self._slowest) == SLOWEST else -math.inf
+
+    def _judge(self, columns: Columns) -> None:
+        """Count the verdicts by dataset row, those alike together."""
+        starts = _starts(columns["index"])
+        verdicts = _means([None if correct is None else float(correct) for correct in columns["correct"]], starts)
+        clusters = [columns["cluster"][start] for start in starts]
+        tags = [columns["tags"][start] for start in starts]
+        for (verdict, cluster), times in Counter(zip(verdicts, clusters, strict=True)).items():
+            _add(self._accuracy, verdict, cluster, times)
+        for (verdict, cluster, tagged), times in Counter(zip(verdicts, clusters, tags, strict=True)).items():
+            for tag in tagged:
+                if (mine := self._tag(tag)) is not None:
+                    _add(mine, verdict, cluster, times)
+        for (credit, cluster), times in Counter(zip(_means(columns["score"], starts), clusters, strict=True)).items():
+            _add(self._score, credit, cluster, times)
+
+    def _tag(self, tag: str) -> ClusteredMean | None:
+        """Return the mean of one tag, a new one where there is room."""
+        found = self._tags.get(tag)
+        if found is None and len(self._tags) < self._most_tags:
+            found = self._tags[tag] = ClusteredMean()
+        return found
 
     def summary(self, confidence: float) -> dict[str, Any]:
         """Return the figures as JSON-ready values; money as Decimal."""
@@ -143,11 +221,41 @@ class ModelTally:
         priced = sum(self._status.values()) - self._unpriced
         known = priced > 0 or not self._unpriced
         return {
-            "usd": self._cost if known else None,
-            "wasted_usd": self._wasted,
-            "total_usd": self._cost + self._wasted if known else None,
+            "usd": _dollars(self._cost) if known else None,
+            "wasted_usd": _dollars(self._wasted),
+            "total_usd": _dollars(self._cost + self._wasted) if known else None,
             "unpriced": self._unpriced,
         }
+
+
+_Known: TypeAlias = tuple[float, int] | None
+"""The mean of the repeats of a row that have a value, and how many they are."""
+
+
+def _starts(index: Sequence[int]) -> list[int]:
+    """Return where in a column of row numbers each row begins."""
+    return [place for place, row in enumerate(index) if not place or row != index[place - 1]]
+
+
+def _means(values: Sequence[float | None], starts: Sequence[int]) -> list[_Known]:
+    """Return the mean of each row's repeats; None where none has a value."""
+    if len(starts) == len(values):
+        return [None if value is None else (value, 1) for value in values]
+    means: list[_Known] = []
+    for start, stop in pairwise((*starts, len(values))):
+        known = [value for value in values[start:stop] if value is not None]
+        means.append((math.fsum(known) / len(known), len(known)) if known else None)
+    return means
+
+
+def _add(mean: ClusteredMean, known: _Known, cluster: str | None, times: int) -> None:
+    """Add rows alike; those without a value do not count."""
+    if known is not None:
+        mean.add(known[0], cluster, repeats=known[1], times=times)
+
+
+def _dollars(amount: int) -> Decimal:
+    return dollars(amount) if amount else Decimal(0)
 
 
 def proportion(mean_of: ClusteredMean, confidence: float) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from batchrun.errors import UsageError
 from batchrun.records import Reply, Score, ScoreDetail
 from batchrun.scoring.judge import unscored
@@ -65,7 +67,7 @@ def load_custom(name: str, options: Mapping[str, Any]) -> CustomScorer:
 def _as_score(verdict: object, reply: Reply) -> Score:
     """Turn what a user's scorer returned into a score."""
     if isinstance(verdict, Score):
-        return verdict
+        return _checked(verdict)
     if isinstance(verdict, int | float) and 0 <= verdict <= 1:
         detail = ScoreDetail(should_call=None, called=bool(reply.tool_uses))
         if verdict == 1:
@@ -73,3 +75,14 @@ def _as_score(verdict: object, reply: Reply) -> Score:
         why = f"the scorer gave {verdict}"
         return Score(outcome="wrong_call", correct=False, score=float(verdict), explanation=why, detail=detail)
     return unscored(f"the scorer returned {verdict!r}: not a Score, a bool or a number in [0, 1]")
+
+
+def _checked(score: Score) -> Score:
+    """Return a user's `Score` if it holds what its fields say: what is counted later must be of those types."""
+    try:
+        checked = msgspec.convert(msgspec.to_builtins(score), Score)
+    except (TypeError, ValueError, OverflowError) as error:
+        return unscored(f"the scorer returned a Score that is none: {error}")
+    if checked.score is not None and not 0 <= checked.score <= 1:
+        return unscored(f"the scorer returned {checked.score}: not a number in [0, 1]")
+    return score if checked == score else checked

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from batchrun.records import NOT_IN_DENOMINATOR, CallScore, Score, ScoreDetail
+from batchrun.statistics.exact import ExactSum
 
 _NAMES_SHOWN: Final = 20
+
+Verdict: TypeAlias = tuple[str, bool | None, float | None]
+"""Outcome, `correct` and partial credit of one answer."""
 
 
 class Tally:
@@ -26,24 +30,25 @@ class Tally:
     def __init__(self) -> None:
         """Begin with nothing."""
         self.rows = self.scored = self.correct = 0
-        self.credit = 0.0
+        self.credit = ExactSum()
         self.outcomes: Counter[str] = Counter()
 
-    def add(self, score: Score) -> None:
-        """Count one row."""
-        self.rows += 1
-        self.outcomes[score.outcome] += 1
-        if score.outcome not in NOT_IN_DENOMINATOR:
-            self.scored += 1
-            self.correct += bool(score.correct)
-            self.credit += score.score or 0.0
+    def add(self, verdict: Verdict, times: int = 1) -> None:
+        """Count one row, `times` over."""
+        outcome, correct, credit = verdict
+        self.rows += times
+        self.outcomes[outcome] += times
+        if outcome not in NOT_IN_DENOMINATOR:
+            self.scored += times
+            self.correct += times if correct else 0
+            self.credit.add(credit or 0.0, times)
 
     def merge(self, other: Tally) -> None:
         """Add the counts of another tally."""
         self.rows += other.rows
         self.scored += other.scored
         self.correct += other.correct
-        self.credit += other.credit
+        self.credit.merge(other.credit)
         self.outcomes += other.outcomes
 
     def summary(self) -> dict[str, Any]:
@@ -55,7 +60,7 @@ class Tally:
             "unscored": self.outcomes["unscored"],
             "correct": self.correct,
             "accuracy": rate(self.correct, self.scored),
-            "mean_score": rate(self.credit, self.scored),
+            "mean_score": self.credit.over(self.scored) if self.scored else None,
             "outcomes": dict(sorted(self.outcomes.items())),
         }
 
@@ -70,14 +75,14 @@ class ToolTally:
         self.expected = self.called = self.right = 0
         self.arguments_expected = self.arguments_given = self.arguments_right = 0
 
-    def add(self, call: CallScore | ToolTally) -> None:
-        """Count one call, or all of another tally."""
-        self.expected += call.expected
-        self.called += call.called
-        self.right += call.right
-        self.arguments_expected += call.arguments_expected
-        self.arguments_given += call.arguments_given
-        self.arguments_right += call.arguments_right
+    def add(self, call: CallScore | ToolTally, times: int = 1) -> None:
+        """Count one call, or all of another tally, `times` over."""
+        self.expected += call.expected * times
+        self.called += call.called * times
+        self.right += call.right * times
+        self.arguments_expected += call.arguments_expected * times
+        self.arguments_given += call.arguments_given * times
+        self.arguments_right += call.arguments_right * times
 
     def summary(self) -> dict[str, Any]:
         """Return the counts, and precision, recall and F1 of calls and of arguments."""
@@ -109,6 +114,16 @@ class Repeats:
         self._repeats = repeats
         self._rows: Counter[tuple[int, int]] = Counter()
         self._open: dict[int, tuple[int, int, int]] = {}  # row → tries seen, judged, right
+
+    def add_many(self, rows: Sequence[int], verdicts: Sequence[Verdict]) -> None:
+        """Count one try of each of `rows`; the same row may come several times."""
+        judged = [outcome not in NOT_IN_DENOMINATOR for outcome, _, _ in verdicts]
+        right = [bool(counts and verdict[1]) for counts, verdict in zip(judged, verdicts, strict=True)]
+        if self._repeats == 1:
+            self._rows.update(zip(map(int, judged), map(int, right), strict=True))
+            return
+        for row, one, other in zip(rows, judged, right, strict=True):
+            self.add(row, 1, int(one), int(other))
 
     def add(self, row: int, seen: int, judged: int, right: int) -> None:
         """Count tries of a row; close the row with its last."""
@@ -153,15 +168,25 @@ class Metrics:
 
     def add(self, score: Score, *, row: int, tags: Iterable[str] = (), category: str | None = None) -> None:
         """Count one score; `row` is the sample's index, the same for its repeats."""
-        self.total.add(score)
-        for tag in set(tags):
-            self.tags.setdefault(tag, Tally()).add(score)
-        if category is not None:
-            self.categories.setdefault(category, Tally()).add(score)
-        judged = score.outcome not in NOT_IN_DENOMINATOR
-        self._repeats.add(row, 1, int(judged), int(judged and bool(score.correct)))
-        if judged and score.detail is not None:
-            self._add_detail(score.detail)
+        self.add_many([score], rows=[row], tags=[tuple(tags)], categories=[category])
+
+    def add_many(
+        self, scores: Sequence[Score], *, rows: Sequence[int], tags: Sequence[tuple[str, ...]], categories: Sequence[str | None]
+    ) -> None:
+        """Count scores, each with its row, tags and category; those alike are counted together."""
+        verdicts: list[Verdict] = [(score.outcome, score.correct, score.score) for score in scores]
+        for verdict, times in Counter(verdicts).items():
+            self.total.add(verdict, times)
+        for (tagged, verdict), times in Counter(zip(tags, verdicts, strict=True)).items():
+            for tag in set(tagged):
+                self.tags.setdefault(tag, Tally()).add(verdict, times)
+        for (category, verdict), times in Counter(zip(categories, verdicts, strict=True)).items():
+            if category is not None:
+                self.categories.setdefault(category, Tally()).add(verdict, times)
+        self._repeats.add_many(rows, verdicts)
+        details = [score.detail for score in scores if score.detail is not None and score.outcome not in NOT_IN_DENOMINATOR]
+        for detail, times in Counter(details).items():
+            self._add_detail(detail, times)
 
     def merge(self, other: Metrics) -> None:
         """Add the counts of another accumulator with the same repeats."""
@@ -206,26 +231,27 @@ class Metrics:
             "passes": self._repeats.summary(),
         }
 
-    def _add_detail(self, detail: ScoreDetail) -> None:
-        """Count what one answer called."""
+    def _add_detail(self, detail: ScoreDetail, times: int) -> None:
+        """Count what so many answers alike called."""
         counts = self._counts
-        counts["detailed"] += 1
+        counts["detailed"] += times
         if detail.should_call is not None:
-            self._abstention[detail.called, detail.should_call] += 1
+            self._abstention[detail.called, detail.should_call] += times
         if detail.schema_valid is not None:
-            counts["schema_checked"] += 1
-            counts["schema_valid"] += detail.schema_valid
+            counts["schema_checked"] += times
+            counts["schema_valid"] += detail.schema_valid * times
         if detail.invalid_json:
-            counts["invalid_json_rows"] += 1
-            counts["invalid_json_calls"] += detail.invalid_json
+            counts["invalid_json_rows"] += times
+            counts["invalid_json_calls"] += detail.invalid_json * times
         if detail.hallucinated:
-            counts["hallucinated_rows"] += 1
-            self.hallucinated.update(detail.hallucinated)
+            counts["hallucinated_rows"] += times
+            for name in detail.hallucinated:
+                self.hallucinated[name] += times
         for call in detail.calls:
             tally = self.tools.get(call.tool)
             if tally is None:
                 tally = self.tools[call.tool] = ToolTally()
-            tally.add(call)
+            tally.add(call, times)
 
     def _arguments(self) -> dict[str, Any]:
         """Return precision, recall and F1 of arguments: over all of them, and the mean over tools."""

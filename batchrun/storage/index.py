@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import zlib
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -126,16 +128,17 @@ class JournalIndex:
 
     def attempts(self, ordinal: int) -> list[Attempt]:
         """Return the journalled attempts of one row, oldest first within a writer. Cheap in ordinal order."""
-        return self.attempts_between(ordinal, ordinal + 1)[0]
+        return self.attempts_of([ordinal])[0]
 
-    def attempts_between(self, first: int, stop: int) -> list[list[Attempt]]:
-        """Return the attempts of each ordinal from `first` to before `stop`, read together. Cheap in ordinal order."""
+    def attempts_of(self, ordinals: Sequence[int]) -> list[list[Attempt]]:
+        """Return the attempts of each of `ordinals`, which ascend; neighbours are read together."""
         found: list[list[Attempt]] = []
-        while first < stop:
-            window = self._window_at(first)
-            end = min(stop, window.first + WINDOW)
-            found += self._attempts_in(window, first - window.first, end - window.first)
-            first = end
+        start = 0
+        while start < len(ordinals):
+            window = self._window_at(ordinals[start])
+            stop = bisect_left(ordinals, window.first + WINDOW, lo=start)
+            found += self._attempts_in(window, [ordinal - window.first for ordinal in ordinals[start:stop]])
+            start = stop
         return found
 
     def bytes_of(self, first: int, stop: int) -> int:
@@ -144,9 +147,8 @@ class JournalIndex:
         while first < stop:
             window = self._window_at(first)
             end = min(stop, window.first + WINDOW)
-            size += (
-                window.bytes_before[window.starts[end - window.first]] - window.bytes_before[window.starts[first - window.first]]
-            )
+            starts, before = window.starts, window.bytes_before
+            size += before[starts[end - window.first]] - before[starts[first - window.first]]
             first = end
         return size
 
@@ -232,22 +234,21 @@ class JournalIndex:
             first=first, starts=starts.tolist(), bytes_before=before.tolist(), entries=entries, which=owners[order], paths=paths
         )
 
-    def _attempts_in(self, window: _WindowOfAttempts, first: int, stop: int) -> list[list[Attempt]]:
-        """Return the attempts of each place in a window from `first` to before `stop`."""
+    def _attempts_in(self, window: _WindowOfAttempts, places: Sequence[int]) -> list[list[Attempt]]:
+        """Return the attempts of some places in a window."""
         starts = window.starts
-        begin = starts[first]
-        records = self._records(window, begin, starts[stop])
-        return [records[starts[place] - begin : starts[place + 1] - begin] for place in range(first, stop)]
+        counts = [starts[place + 1] - starts[place] for place in places]
+        records = iter(self._records(window, [row for place in places for row in range(starts[place], starts[place + 1])]))
+        return [list(islice(records, count)) for count in counts]
 
-    def _records(self, window: _WindowOfAttempts, begin: int, end: int) -> list[Attempt]:
-        """Decode the records of a window from `begin` to before `end`, reading those that lie together at once."""
-        entries, which = window.entries[begin:end], window.which[begin:end]
-        offsets, lengths, crcs = entries["offset"].tolist(), entries["length"].tolist(), entries["crc"].tolist()
-        order = np.lexsort((entries["offset"], which))
-        owners = which.tolist()
+    def _records(self, window: _WindowOfAttempts, rows: Sequence[int]) -> list[Attempt]:
+        """Decode some records of a window, reading those that lie together at once."""
+        entries, which = window.entries[rows], window.which[rows]
+        owners, offsets, lengths, crcs = (part.tolist() for part in (which, entries["offset"], entries["length"], entries["crc"]))
+        order = np.lexsort((entries["offset"], which)).tolist()
         decode, crc32 = self._attempt, zlib.crc32
         records: list[Any] = [None] * len(offsets)
-        for run in _runs(order.tolist(), owners, offsets, lengths):
+        for run in _runs(order, owners, offsets, lengths):
             path, start, last = window.paths[owners[run[0]]], offsets[run[0]], run[-1]
             block = self._block(path, start, offsets[last] + lengths[last] - start)
             for row in run:

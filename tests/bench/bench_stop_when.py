@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from batchrun.job import Job, RequestSpec, Scoring, StopWhen
-from batchrun.records import Sample, Score
+from batchrun.records import Sample
 from batchrun.report.known import KnownTally
 from batchrun.statistics.draw import draw_order
 from batchrun.statistics.stopping import Stopping
@@ -52,11 +52,10 @@ def summarised(rule: StopWhen, landed: dict[int, bool], lost: Any, seed: int) ->
     """Return the interval that the run's summary states."""
     job = Job(name="b", dataset="d", request=RequestSpec(model=("m",)), scoring=Scoring(stop_when=rule, seed=seed))
     tally = KnownTally(job, rule, {})
-    samples = (Sample(index=row, id=str(row), messages=b"[]", expected=b"[]") for row in range(ROWS))
-    for sample in tally.watching(samples):
-        if sample.index in landed:
-            right = None if lost[sample.index] else landed[sample.index]
-            tally.add("m", [Score(outcome="correct" if right else "wrong_call", correct=right, score=None)])
+    samples = [Sample(index=row, id=str(row), messages=b"[]", expected=b"[]") for row in range(ROWS)]
+    rows = sorted(landed)
+    verdicts = [None if lost[row] else landed[row] for row in rows]
+    tally.add_many(samples, {"model": ["m"] * len(rows), "index": rows, "correct": verdicts})
     ordinary = {"value": 0.5, "method": ""}
     model = {"model": "m", "accuracy": ordinary, "score": dict(ordinary), "tags": [], "rows": {"landed": len(landed)}}
     summary: dict[str, Any] = {"rows": {"total": ROWS, "landed": len(landed)}, "models": [{**model, "cost": {"total_usd": None}}]}

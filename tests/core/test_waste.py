@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.finish import Finisher
+from batchrun.finish.batch import Finisher
 from batchrun.job import Prices, parse_job
 from batchrun.pricing import open_book
 from batchrun.records import Attempt, Failure, Reply, Sample, Usage
@@ -60,5 +60,5 @@ def test_the_waste_of_a_row(attempts: list[Attempt], wasted: str | None, tmp_pat
     job = parse_job("", default_name="j", default_dataset="d", overrides=[("request.model", [MODEL])])
     with JournalIndex(tmp_path / "journal") as index:
         finisher = Finisher(job, index, open_scorer(job.scoring), open_book(Prices()))
-        (group,) = finisher.finished([Sample(index=0, id="0", messages=b"[]")])
-    assert group.rows[0].wasted_usd == (None if wasted is None else Decimal(wasted))
+        (batch,) = finisher.batches([Sample(index=0, id="0", messages=b"[]")])
+    assert batch.row(0).wasted_usd == (None if wasted is None else Decimal(wasted))

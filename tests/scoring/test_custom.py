@@ -11,7 +11,7 @@ import pytest
 
 from batchrun.errors import UsageError
 from batchrun.job import Scoring
-from batchrun.records import Score
+from batchrun.records import CallScore, Score, ScoreDetail
 from batchrun.scoring import open_scorer
 from batchrun.scoring.answers import reply_from_calls
 
@@ -65,6 +65,29 @@ def test_a_bool_or_a_number_is_a_verdict(verdict: Any, outcome: str, credit: flo
 def test_a_score_is_taken_as_it_is() -> None:
     given = Score(outcome="refused", correct=False, score=0.0)
     assert judged(given) is given
+
+
+def test_a_score_with_lists_for_tuples_is_read_as_it_is_meant() -> None:
+    call = CallScore(tool="t", expected=True, called=True, right=True)
+    detail = ScoreDetail(should_call=True, called=True, calls=[call])  # type: ignore[arg-type] # a user's code is not checked
+    result = judged(Score(outcome="correct", correct=True, score=1, detail=detail))
+    assert result.detail is not None
+    assert result.detail.calls == (call,)
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (Score(outcome="good", correct=True, score=1.0), "the scorer returned a Score that is none: Invalid enum value 'good'"),  # type: ignore[arg-type] # a user's code is not checked
+        (Score(outcome="correct", correct=True, score=object()), "the scorer returned a Score that is none: "),  # type: ignore[arg-type] # a user's code is not checked
+        (Score(outcome="correct", correct=True, score=2.0), "the scorer returned 2.0: not a number in [0, 1]"),
+        (Score(outcome="correct", correct=True, score=float("nan")), "the scorer returned nan: not a number in [0, 1]"),
+    ],
+)
+def test_a_score_that_cannot_be_counted_leaves_its_row_unscored(score: Score, message: str) -> None:
+    result = judged(score)
+    assert (result.outcome, result.correct) == ("unscored", None)
+    assert (result.explanation or "").startswith(message)
 
 
 @pytest.mark.parametrize(
