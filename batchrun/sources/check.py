@@ -76,7 +76,12 @@ class CheckReport:
 
 
 def check_dataset(
-    dataset: Dataset, spec: RequestSpec | None = None, *, endpoint: Endpoint | None = None, shown: int = SHOWN
+    dataset: Dataset,
+    spec: RequestSpec | None = None,
+    *,
+    endpoint: Endpoint | None = None,
+    shown: int = SHOWN,
+    hashing: bool = False,
 ) -> CheckReport:
     """Read the chosen rows once and report all that is wrong with them.
 
@@ -87,7 +92,7 @@ def check_dataset(
     """
     checker = _Checker(dataset, spec or RequestSpec(), endpoint or Endpoint(), shown)
     rows = 0
-    for row in dataset.rows():
+    for row in dataset.rows(hashing=hashing):
         rows += 1
         checker.look(row)
     if rows == 0:

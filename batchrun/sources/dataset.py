@@ -23,7 +23,7 @@ from batchrun.sources.formats.registry import FORMATS
 from batchrun.sources.jsonl import record_of
 from batchrun.sources.lines import CHUNK
 from batchrun.sources.mapping import ColumnMap
-from batchrun.sources.places import Part, beside, resolve
+from batchrun.sources.places import HashedPart, Part, beside, resolve
 from batchrun.sources.record import ALWAYS_JSON, Line, Record, Row, RowError, Shaper, identifier_of
 from batchrun.sources.rewrite import Rewriter
 from batchrun.sources.select import Selection
@@ -55,6 +55,7 @@ class Dataset:
         self._rows: int | None = None
         self._chosen: int | None = None
         self._digest: str | None = None
+        self._hashes: dict[str, str] = {}  # of files, by name
         self.notes: Counter[str] = Counter()
 
     @property
@@ -95,10 +96,13 @@ class Dataset:
         for row in self._choose(start, done, self._layout):
             yield record_of(row)
 
-    def rows(self, start: int = 0, *, done: bytes = b"") -> Iterator[Row]:
-        """Yield what `records` does, but lines of our own JSONL undecoded: a `Shaper` takes them as they are, and cheaper."""
+    def rows(self, start: int = 0, *, done: bytes = b"", hashing: bool = False) -> Iterator[Row]:
+        """Yield what `records` does, but lines of our own JSONL undecoded: a `Shaper` takes them as they are, and cheaper.
+
+        `hashing` spares `digest` its own pass over the files that this one reads from end to end.
+        """
         lines = self._plain and not self._selection.looks_into_rows
-        return self._choose(start, done, replace(self._layout, lines=lines))
+        return self._choose(start, done, replace(self._layout, lines=lines), hashing=hashing)
 
     def samples(self, start: int = 0, *, done: bytes = b"") -> Iterator[Sample]:
         """Yield the chosen rows numbered `start` and above, in order, without those whose number is the place of a 1 in `done`.
@@ -122,7 +126,7 @@ class Dataset:
     def digest(self) -> str:
         """Return the SHA-256 of the content, as hex: of the one file, or of the files' hashes in order."""
         if self._digest is None:
-            hashes = [_sha256(part) for part in self._source.parts]
+            hashes = [self._hashes.get(part.name) or _sha256(part) for part in self._source.parts]
             self._digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
         return self._digest
 
@@ -199,10 +203,10 @@ class Dataset:
             reason = str(problem)
         return Sample(index=record.index, id=identifier_of(record), messages=b"[]", problem=reason)
 
-    def _choose(self, start: int, done: bytes, layout: Layout) -> Iterator[Row]:
+    def _choose(self, start: int, done: bytes, layout: Layout, *, hashing: bool = False) -> Iterator[Row]:
         """Yield the chosen rows from number `start` on."""
         if self._selection.everything:
-            yield from self._read(start, done, layout)
+            yield from self._read(start, done, layout, hashing=hashing)
             self._chosen = self._rows
             return
         chosen = 0
@@ -212,13 +216,14 @@ class Dataset:
                 yield row
         self._chosen = chosen
 
-    def _read(self, start: int, done: bytes, layout: Layout) -> Iterator[Row]:
+    def _read(self, start: int, done: bytes, layout: Layout, *, hashing: bool = False) -> Iterator[Row]:
         """Yield every row from number `start` on, converted and under the contract's names."""
         source = self._source
         rewriter = Rewriter(source.format) if source.format else None
         at = 0
         for part, container in zip(source.parts, source.containers, strict=True):
-            rows = containers.read(part, container, layout, index=at, skip=max(0, start - at), done=done)
+            reading = HashedPart(part) if hashing and container != "parquet" else part
+            rows = containers.read(reading, container, layout, index=at, skip=max(0, start - at), done=done)
             answers = _answers(source.format, part) if source.format else {}
             while True:
                 try:
@@ -230,6 +235,8 @@ class Dataset:
                     yield row
                 else:
                     yield source.columns.apply(rewriter.rewrite(row, answers) if rewriter else row)
+            if isinstance(reading, HashedPart) and reading.sha256 is not None:
+                self._hashes[part.name] = reading.sha256
         self._rows = at
         if rewriter:
             self.notes = rewriter.notes.counts

@@ -8,9 +8,10 @@ the same bytes. It refuses to know what is in a file: `containers` looks at that
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
 
 from batchrun.errors import StorageError, UsageError
 
@@ -51,6 +52,43 @@ class Part:
             return Path(self.name).open("rb", buffering=0)
         except OSError as error:
             raise StorageError(f"{self.name}: cannot be read: {error.strerror or error}") from None
+
+
+class HashedPart(Part):
+    """A file that is hashed while it is read: `sha256` is its content's hash, once a reader has come to the end of it."""
+
+    def __init__(self, part: Part) -> None:
+        """Stand for `part`."""
+        super().__init__(part.name, part.size)
+        self._part = part
+        self.sha256: str | None = None
+
+    def open(self) -> BinaryIO:
+        """Open the file as the part itself does, for reading from its start to its end and no other way."""
+        return cast("BinaryIO", _HashedStream(self._part.open(), self))
+
+
+class _HashedStream:
+    """As much of a binary stream as reading one after the other needs."""
+
+    def __init__(self, stream: BinaryIO, part: HashedPart) -> None:
+        self._stream, self._part = stream, part
+        self._hasher = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; none at the end, when the hash is known."""
+        piece = self._stream.read(size)
+        if piece:
+            self._hasher.update(piece)
+        else:
+            self._part.sha256 = self._hasher.hexdigest()
+        return piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_told: object) -> None:
+        self._stream.close()
 
 
 def resolve(location: str) -> tuple[Part, ...]:

@@ -8,6 +8,7 @@ import pytest
 
 from batchrun.errors import DatasetError
 from batchrun.job import RequestSpec
+from batchrun.sources import check as check_module
 from batchrun.sources import open_dataset
 from batchrun.sources.check import CheckReport, check_dataset
 
@@ -220,6 +221,13 @@ def test_skipped_rows_keep_what_the_check_found(tmp_path: Path) -> None:
     assert problems[0] is None
     assert "is the id of row 0" in (problems[1] or "")
     assert "input_schema" in (problems[2] or "")
+
+
+def test_equal_ids_are_found_however_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes are kept in pieces, sorted in shares; a place is counted over all of them."""
+    monkeypatch.setattr(check_module, "PIECE", 512)  # a page of 8-byte hashes
+    rows = [{"id": f"r{n if n != 1500 else 3}", "prompt": f"question {n if n != 1501 else 700}"} for n in range(1600)]
+    assert codes(check(tmp_path, *rows)) == [("duplicate-id", 1500, "id"), ("duplicate-prompt", 1501, "messages")]
 
 
 def test_no_row_is_a_problem(tmp_path: Path) -> None:

@@ -77,6 +77,43 @@ def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
     assert both == open_dataset(str(tmp_path / "*.jsonl")).digest()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"prompt": "one"}\n{broken\n'),
+        ("a.jsonl.gz", gzip.compress(b'{"prompt": "one"}\n') + b"\0" * 9),
+        ("a.json", b'[{"prompt": "one"}]\n\n'),
+        ("a.csv", b"prompt\none\n"),
+    ],
+)
+def test_a_pass_over_the_whole_file_can_learn_the_digest(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    dataset = open_dataset(str(path))
+    assert len(list(dataset.rows(hashing=True))) >= 1
+    path.unlink()
+    assert dataset.digest() == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "select"),
+    [('[{"prompt": "one"}, oh no]' + " " * 600_000, Select()), ('[{"prompt": "one"}, {"prompt": "two"}]', Select(limit=1))],
+)
+def test_a_pass_that_ends_early_learns_no_digest(tmp_path: Path, content: str, select: Select) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    dataset = open_dataset(str(path), select=select)
+    list(dataset.rows(hashing=True))
+    assert dataset.digest() == hashlib.sha256(content.encode()).hexdigest()
+
+
+def test_lines_that_a_shard_passes_over_are_not_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"prompt": "one"}, "{broken", {"prompt": "two"}, "{broken")
+    assert [sample.index for sample in open_dataset(path, select=Select(shard="1/2")).samples()] == [0, 2]
+    with pytest.raises(DatasetError):
+        list(open_dataset(path, select=Select(shard="2/2")).samples())
+
+
 def test_parquet_tells_its_count_and_jsonl_after_a_pass(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["a", "b", "c"]}), tmp_path / "a.parquet")
     assert open_dataset(str(tmp_path / "a.parquet"), select=Select(limit=2)).count() == 2

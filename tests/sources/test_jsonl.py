@@ -52,6 +52,20 @@ def test_skipped_rows_keep_their_numbers(skip: int) -> None:
     assert [record.index for record in read(CONTENT, index=10, skip=skip)] == [10, 11, 12][skip:]
 
 
+@given(
+    done=st.lists(st.sampled_from([0, 1]), max_size=12).map(bytes),
+    skip=st.integers(min_value=0, max_value=9),
+    cuts=st.lists(st.integers(min_value=0, max_value=10_000), max_size=8),
+)
+def test_rows_passed_over_are_counted_as_the_others_are(done: bytes, skip: int, cuts: list[int]) -> None:
+    content = b"\xef\xbb\xbf\n" + b"\n".join([b'{"n": 1}', b"", b' {"n": 2}', b" \t", b'{"n": 3}\r', b"{broken", b'{"n": 5}'] * 2)
+    rows = jsonl.records(split(content, cuts), file="f.jsonl", skip=skip, done=done)
+    found = [(record.index, record.line) for record in rows]
+    whole = [(record.index, record.line) for record in read(content)]
+    assert found == [(at, number) for at, number in whole if at >= skip and not (at < len(done) and done[at])]
+    assert len(whole) == 10
+
+
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [

@@ -96,6 +96,19 @@ def test_reading_from_the_middle_gives_the_rows_from_there(skip: int) -> None:
     assert [(record.index, values(record)["n"]) for record in records] == [(n, n) for n in range(skip, 30)]
 
 
+@pytest.mark.parametrize("skip", [0, 4, 12])
+@pytest.mark.parametrize("done", [b"", bytes([1] * 10), bytes([1] * 25), bytes([1] * 40), bytes([0] * 10 + [1] * 10 + [0, 1])])
+def test_no_row_that_is_not_done_is_passed_over(done: bytes, skip: int) -> None:
+    """Whole row groups of done rows are; of the others, rows that are done may come."""
+    table = pa.table({"n": list(range(30))})
+    file = parquet.open_file(stream(table, row_group_size=10), "f.parquet")
+    found = [(record.index, values(record)["n"]) for record in parquet.records(file, name="f.parquet", skip=skip, done=done)]
+    asked = [n for n in range(skip, 30) if not (n < len(done) and done[n])]
+    assert {n for n, _ in found} >= set(asked)
+    assert all(index == n for index, n in found)
+    assert {n // 10 for n, _ in found} == {n // 10 for n in asked}
+
+
 def test_what_is_no_parquet_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b'{"prompt": "x"}\n')
     with pytest.raises(DatasetError, match="not a Parquet file"):
