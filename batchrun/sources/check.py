@@ -9,10 +9,10 @@ It refuses to send anything, or to know models and prices.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from mmap import mmap
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -26,6 +26,10 @@ from batchrun.sources.lint import Finding, ToolLint, choice_findings, message_fi
 from batchrun.sources.record import Line, Record, Row, RowError, Shaper
 from batchrun.wire.lint import lint_request, lint_sample
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 SHOWN: Final = 200
 DOUBTS: Final = frozenset({"unsatisfiable", "breaks-schema", "unknown-argument", "unknown-tool"})
 """What the scorer says of an `expected` that can be read and never be met."""
@@ -33,7 +37,7 @@ DOUBTS: Final = frozenset({"unsatisfiable", "breaks-schema", "unknown-argument",
 BYTES_A_TOKEN: Final = 4
 """English prose and JSON are 3.5 to 4.5 bytes a token; an estimate, and named as one."""
 
-PIECE: Final = 1 << 20
+PIECE: Final = 1 << 16
 SHARES: Final = 16
 
 
@@ -302,17 +306,34 @@ class _Hashes:
 
         pieces = [np.frombuffer(piece, dtype=np.int64) for piece in self._pieces]
         pieces[-1:] = [piece[: self._place] for piece in pieces[-1:]]
-        again = []
+        repeated, surplus = [], 0
         for share in range(SHARES):  # equal hashes fall into one share; sorting share by share needs little room
-            hashes = np.concatenate([np.empty(0, np.int64), *(piece[piece & (SHARES - 1) == share] for piece in pieces)])
+            hashes = _share(pieces, share)
             hashes.sort()
-            again.append(hashes[1:][hashes[1:] == hashes[:-1]])
-        repeats = np.concatenate(again)
-        self.surplus = len(repeats)
-        if not self.surplus:
+            again = hashes[1:] == hashes[:-1]
+            surplus += int(np.count_nonzero(again))
+            again[1:] &= hashes[1:-1] != hashes[:-2]  # the second of its like: each once
+            repeated.append(hashes[1:][again])
+        self.surplus = surplus
+        if not surplus:
             return Places(b"", -1)
-        mask = np.concatenate([np.isin(piece, np.unique(repeats)) for piece in pieces])
+        mask = np.concatenate([np.isin(piece, np.concatenate(repeated)) for piece in pieces])
         return Places(mask.tobytes(), int(np.flatnonzero(mask)[-1]))
+
+
+def _share(pieces: Sequence[npt.NDArray[np.int64]], share: int) -> npt.NDArray[np.int64]:
+    """Return the hashes that fall into one share, in memory of their own."""
+    import numpy as np  # noqa: PLC0415 -- as in `_Hashes.repeated`
+
+    chosen = [(piece & (SHARES - 1)) == share for piece in pieces]
+    size = sum(int(np.count_nonzero(mask)) for mask in chosen)
+    hashes = np.frombuffer(mmap(-1, 8 * max(size, 1)), np.int64, size)
+    start = 0
+    for piece, mask in zip(pieces, chosen, strict=True):
+        end = start + int(np.count_nonzero(mask))
+        hashes[start:end] = piece[mask]
+        start = end
+    return hashes
 
 
 class Places:
