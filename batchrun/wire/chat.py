@@ -85,7 +85,7 @@ class _CallState:
     def __init__(self) -> None:
         self.id: str | None = None
         self.name = ""
-        self.parts = list[str]()
+        self.parts: list[str] = []
 
 
 class _ChoiceState:
@@ -95,13 +95,13 @@ class _ChoiceState:
 
     def __init__(self) -> None:
         self.role = "assistant"
-        self.text = list[str]()
-        self.reasoning = list[str]()
-        self.refusal = list[str]()
-        self.calls = list[_CallState]()
-        self.by_index = dict[int, _CallState]()
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: list[_CallState] = []
+        self.by_index: dict[int, _CallState] = {}
         self.finish: str | None = None
-        self.logprobs = dict[str, Any]()
+        self.logprobs: dict[str, Any] = {}
 
     def tool_uses(self) -> tuple[ToolUse, ...]:
         """Parse the arguments of every call, now that no more can come."""
@@ -131,10 +131,10 @@ class ChatState:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._choices = dict[int, _ChoiceState]()
+        self._choices: dict[int, _ChoiceState] = {}
         self._id: str | None = None
         self._model: str | None = None
-        self.usage = dict[str, Any]()
+        self.usage: dict[str, Any] = {}
         self.closed = False  # [DONE] was seen: set by the reader of the stream
         self.called = False  # a tool call has begun
         self.failed = False  # the answer's finish reason is "error"

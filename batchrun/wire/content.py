@@ -17,6 +17,7 @@ _SLICE: Final = 64 * 1024
 _INPUT_SLICE: Final = {"zstd": 256}  # bytes; that decoder cannot bound its output, and 4 bytes can hold 128 KB
 _REPLAY: Final = 4 * 1024
 _MAGIC: Final = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+_BY_FIRST_BYTE: Final = {magic[:1]: name for name, magic in _MAGIC.items()}
 _TELLING: Final = {"gzip": 2, "deflate": 2, "zstd": 4}  # how many first bytes tell what it is
 _ALIASES: Final = {"x-gzip": "gzip", "x-deflate": "deflate", "zst": "zstd"}
 _KNOWN: Final = ("gzip", "deflate", "br", "zstd")
@@ -62,7 +63,7 @@ class ContentDecoder:
 
 def sniffed(first: bytes) -> str | None:
     """Return the encoding that unlabelled bytes seem to have, by the byte they begin with."""
-    return next((name for name, magic in _MAGIC.items() if first[:1] == magic[:1]), None)
+    return _BY_FIRST_BYTE.get(first[:1])
 
 
 class _Layer:

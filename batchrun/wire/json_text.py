@@ -21,7 +21,6 @@ MAX_DEPTH: Final = 256
 
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _ONLY_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MSGSPEC_REFUSES: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -108,6 +107,10 @@ def raw_items(text: bytes, path: Sequence[str | int]) -> list[bytes]:
 
 def joined_surrogates(text: str) -> str:
     """Return `text` with halves of surrogate pairs joined, and U+FFFD for each half left alone."""
-    if text.isascii() or _LONE_SURROGATE.search(text) is None:
+    if text.isascii():
         return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

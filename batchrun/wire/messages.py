@@ -13,15 +13,19 @@ when the reply is made. Refuses to know bytes, SSE and HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
+
+from msgspec import Struct
 
 from batchrun.records import Form, Reply, ToolUse
 from batchrun.wire import usual
 from batchrun.wire.arguments import tool_use
-from batchrun.wire.json_text import MAX_DEPTH, encode_as_came, joined_surrogates, nested_deeper, raw_at, raw_items
+from batchrun.wire.json_text import encode_as_came, joined_surrogates, raw_at, raw_items
 from batchrun.wire.spoiled import MAX_PIECES, SpoiledError, bounded
 from batchrun.wire.usage import from_bedrock, merge_usage, split_usage
+from batchrun.wire.usual import BlockDelta, Ping
 
 EVENTS: Final = frozenset(
     {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping"}
@@ -37,24 +41,17 @@ _TEXT_OF: Final = {"text_delta": "text", "input_json_delta": "partial_json", "th
 _SILENT_DELTAS: Final = frozenset({"signature_delta", "citations_delta", "compaction_delta"})
 
 
-class _Block:
+class _Block(Struct):
     """One content block as it grows; `fits` is the struct of the deltas that belong to it, None for none."""
 
-    __slots__ = ("fits", "id", "index", "kind", "name", "parts", "start_input", "stopped")
-
-    def __init__(self, kind: str, index: int | None) -> None:
-        self.kind = kind
-        self.index = index
-        self.fits = usual.DELTA_OF.get(kind)
-        self.parts = list[str]()
-        self.id: object = None
-        self.name: object = None
-        self.start_input = ""  # arguments given with the block itself, as JSON text
-        self.stopped = False
-
-    @property
-    def text(self) -> str:
-        return "".join(self.parts)
+    kind: str
+    index: int | None
+    fits: type[Struct] | None
+    id: object = None
+    name: object = None
+    parts: list[str] = []
+    start_input: str = ""  # arguments given with the block itself, as JSON text
+    stopped: bool = False
 
 
 class MessagesState:
@@ -63,7 +60,9 @@ class MessagesState:
     __slots__ = (
         "_at",
         "_blocks",
-        "_message",
+        "_id",
+        "_model",
+        "_started",
         "_stop_sequence",
         "_warnings",
         "called",
@@ -76,12 +75,14 @@ class MessagesState:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._blocks = list[_Block]()
-        self._at = dict[int, _Block]()
-        self._message: Mapping[str, Any] | None = None
+        self._blocks: list[_Block] = []
+        self._at: dict[int, _Block] = {}
+        self._started = False  # message_start was seen, or a whole message
+        self._id: str | None = None
+        self._model: str | None = None
         self._stop_sequence: str | None = None
-        self._warnings = dict[str, None]()
-        self.usage = dict[str, Any]()
+        self._warnings: dict[str, None] = {}
+        self.usage: dict[str, Any] = {}
         self.stop_reason: str | None = None
         self.closed = False  # message_stop was seen: nothing after it counts
         self.called = False  # a tool call has begun
@@ -98,32 +99,41 @@ class MessagesState:
     @property
     def fresh(self) -> bool:
         """Tell whether nothing but pings and unknown events has arrived."""
-        return self._message is None and not self._blocks and self.stop_reason is None and not self.closed
+        return not self._started and not self._blocks and self.stop_reason is None and not self.closed
 
     def take(self, lines: Sequence[bytes], at: int) -> int:
-        """Apply usual events from `lines[at]` on, up to the end mark; return the place of the first that `apply` must see."""
-        blocks, decode = self._at, usual.decode
-        for place in range(at, len(lines)):
-            line = lines[place]
-            if len(line) > 2 * MAX_DEPTH and nested_deeper(line):
-                return place
-            try:
-                event = decode(line)
-            except usual.REFUSED:
-                return place
-            what = type(event)
-            if what is usual.BlockDelta:
-                block, delta = blocks.get(event.index), event.delta
-                if block is None or type(delta) is not block.fits:
-                    return place
-                block.parts.append(delta.text)  # type: ignore[attr-defined]  # those that fit have text
-                self.events += 1
-            elif what is not usual.Ping:
-                if not self._step(event):
-                    return place
-                if self.closed:
-                    break
-        return len(lines)
+        """Apply usual events from `lines[at]` on, up to the end mark; return the place of the first that `apply` must see.
+
+        `lines` are as `usual.read_all` wants them, or one alone.
+        """
+        events: Iterable[Any] | None = usual.read_all(lines) if at == 0 and len(lines) > 1 else None
+        if events is None:
+            events = map(usual.read, islice(lines, at, None))
+        index, fits = None, None  # of the block that the last delta belonged to
+        after, silent = len(lines), 0
+        for place, event in enumerate(events, at):
+            kind = type(event)
+            if kind is BlockDelta:
+                delta = event.delta
+                if event.index != index or type(delta) is not fits:
+                    block = self._at.get(event.index)
+                    if block is None or type(delta) is not block.fits:
+                        after = place
+                        break
+                    index, fits, append = event.index, block.fits, block.parts.append
+                append(delta.text)  # type: ignore[attr-defined]  # those that fit have text
+            elif kind is Ping:
+                silent += 1
+            elif event is None or not _STEPS[kind](self, event):
+                after = place
+                break
+            elif self.closed:
+                silent += len(lines) - (place + 1)  # what follows counts for nothing
+                break
+            else:
+                index = None  # it may be another block's from now on
+        self.events += after - at - silent
+        return after
 
     def apply(self, kind: str, event: Mapping[str, Any], text: bytes) -> None:
         """Apply one event of any kind; `text` is its JSON. Raises `SpoiledError` where the answer has a hole."""
@@ -139,7 +149,7 @@ class MessagesState:
     def whole(self, message: Mapping[str, Any], text: bytes) -> None:
         """Apply a whole message, as it comes without streaming."""
         self.events += 1
-        self._begin(message)
+        self._begin(message.get("id"), message.get("model"), message.get("usage"))
         content = message.get("content")
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
@@ -147,104 +157,92 @@ class MessagesState:
         for place, block in enumerate(content if isinstance(content, list) else []):
             raw = raws[place] if place < len(raws) else b""
             self._open(block, None, raw).stopped = True
-        self._stop(message)
+        self._stop(message.get("stop_reason"), message.get("stop_sequence"))
 
     def reply(self, form: Form) -> Reply:
         """Return the answer; call it when `answered`."""
-        texts = [block.text for block in self._blocks if block.kind == "text"]
-        thinking = [block.text for block in self._blocks if block.kind == "thinking"]
-        message = self._message or {}
         if form == "anthropic_sse" and not self.closed:
             self._warn("missing_message_stop")
         if self.stop_reason is None:
             self._warn("missing_stop_reason")
+        last = self._blocks[-1] if self._blocks and self.stop_reason in CUT_REASONS else None
+        text: list[str] = []
+        thinking: list[str] | None = None
+        uses: list[ToolUse] = []
+        for block in self._blocks:
+            if block.kind == "tool_use":
+                uses.append(tool_use(block.id, block.name, "".join(block.parts) or block.start_input, cut=block is last))
+                if not uses[-1].name:
+                    self._warn("empty_tool_name")
+            elif block.kind == "text":
+                text += block.parts
+            elif block.kind == "thinking":
+                thinking = block.parts if thinking is None else thinking + block.parts
         return Reply(
             form=form,
-            text=joined_surrogates("".join(texts)),
-            thinking=joined_surrogates("".join(thinking)) if thinking else None,
-            tool_uses=self._tool_uses(),
+            text=joined_surrogates("".join(text)),
+            thinking=None if thinking is None else joined_surrogates("".join(thinking)),
+            tool_uses=tuple(uses),
             stop_reason=self.stop_reason,
             stop_sequence=self._stop_sequence,
             usage=split_usage(self.usage),
-            message_id=_string(message.get("id")),
-            model=_string(message.get("model")),
+            message_id=self._id,
+            model=self._model,
             warnings=tuple(self._warnings),
             unknown=self.unknown,
         )
 
-    def _tool_uses(self) -> tuple[ToolUse, ...]:
-        """Parse the arguments of every call, now that no more can come."""
-        last = self._blocks[-1] if self._blocks and self.stop_reason in CUT_REASONS else None
-        uses = []
-        for block in self._blocks:
-            if block.kind == "tool_use":
-                uses.append(tool_use(block.id, block.name, block.text or block.start_input, cut=block is last))
-                if not uses[-1].name:
-                    self._warn("empty_tool_name")
-        return tuple(uses)
-
     def _warn(self, name: str) -> None:
         self._warnings[name] = None
 
-    def _begin(self, message: Mapping[str, Any]) -> None:
-        if self._message is None:
-            self._message = message
-        else:
+    def _begin(self, message_id: object, model: object, usage: object) -> None:
+        if self._started:
             self._warn("repeated_message_start")
-        merge_usage(self.usage, message.get("usage"))
+        else:
+            self._started, self._id, self._model = True, _string(message_id), _string(model)
+        merge_usage(self.usage, usage)
 
-    def _step(self, event: Any) -> bool:
-        """Apply an event that begins or ends something; False where `apply` must see it."""
-        if not _STEPS[type(event)](self, event):
-            return False
-        self.events += 1
+    def _take_start(self, event: usual.MessageStart) -> bool:
+        message = event.message
+        self._begin(message.id, message.model, message.usage)
         return True
 
-    def _started(self, event: usual.MessageStart) -> bool:
-        if event.odd:
-            return False
-        self._begin(event.message)
-        return True
-
-    def _block_started(self, event: usual.BlockStart) -> bool:
+    def _take_block(self, event: usual.BlockStart) -> bool:
         """Begin a block; False where arguments came with it, whose text is to be kept, and where it is one too many."""
         given = event.content_block
-        if event.odd or len(self._blocks) >= MAX_PIECES:
+        if len(self._blocks) >= MAX_PIECES:
             return False
-        if isinstance(given, usual.ToolBlock):
+        if type(given) is usual.ToolBlock:
             if given.input:
                 return False
             block = self._new_block("tool_use", event.index)
             block.id, block.name = given.id, given.name
         else:
-            block = self._new_block("text" if isinstance(given, usual.TextBlock) else "thinking", event.index)
-            _append(block, given.text)
+            block = self._new_block("text" if type(given) is usual.TextBlock else "thinking", event.index)
+            _append(block, given.text)  # type: ignore[union-attr]  # a text or thinking block
         return True
 
-    def _block_stopped(self, event: usual.BlockStop) -> bool:
+    def _take_block_stop(self, event: usual.BlockStop) -> bool:
         block = self._at.get(event.index)
         if block is None:
             return False
         block.stopped = True
         return True
 
-    def _stopping(self, event: usual.MessageDelta) -> bool:
-        if event.odd:
-            return False
-        self._stop(event.delta)
+    def _take_delta(self, event: usual.MessageDelta) -> bool:
+        self._stop(event.delta.stop_reason, event.delta.stop_sequence)
         merge_usage(self.usage, event.usage)
         return True
 
-    def _stopped(self, event: usual.MessageStop) -> bool:
+    def _take_stop(self, event: usual.MessageStop) -> bool:
         """End the answer; False where more usage came with it."""
-        if event.odd or event.usage is not None or event.metrics is not None:
-            return False
-        self.closed = True
-        return True
+        self.closed = event.usage is None and event.metrics is None
+        return self.closed
 
     def _message_start(self, event: Mapping[str, Any], _text: bytes) -> None:
         message = event.get("message")
-        self._begin(message if isinstance(message, Mapping) else {})
+        told = message if isinstance(message, Mapping) else {}
+        self._begin(told.get("id"), told.get("model"), told.get("usage"))
 
     def _block_start(self, event: Mapping[str, Any], text: bytes) -> None:
         raw = b"" if _is_empty_input(event.get("content_block")) else raw_at(text, ("content_block",)) or b""
@@ -267,11 +265,12 @@ class MessagesState:
     def _new_block(self, kind: str, index: int | None) -> _Block:
         """Return a new block, which deltas with its index belong to from now on."""
         bounded(len(self._blocks))
-        block = _Block(kind, index)
+        block = _Block(kind, index, usual.DELTA_OF.get(kind))
         self._blocks.append(block)
         if index is not None:
             self._at[index] = block
-        self.called = self.called or kind == "tool_use"
+        if kind == "tool_use":
+            self.called = True
         return block
 
     def _block_delta(self, event: Mapping[str, Any], _text: bytes) -> None:
@@ -318,11 +317,10 @@ class MessagesState:
     def _message_delta(self, event: Mapping[str, Any], _text: bytes) -> None:
         delta = event.get("delta")
         if isinstance(delta, Mapping):
-            self._stop(delta)
+            self._stop(delta.get("stop_reason"), delta.get("stop_sequence"))
         merge_usage(self.usage, event.get("usage"))
 
-    def _stop(self, told: Mapping[str, Any]) -> None:
-        reason, sequence = told.get("stop_reason"), told.get("stop_sequence")
+    def _stop(self, reason: object, sequence: object) -> None:
         if isinstance(reason, str) and reason:
             self.stop_reason = joined_surrogates(reason)
         if isinstance(sequence, str):
@@ -335,11 +333,11 @@ class MessagesState:
 
 
 _STEPS: Final[Mapping[type, Any]] = {
-    usual.MessageStart: MessagesState._started,  # noqa: SLF001  # its own table
-    usual.BlockStart: MessagesState._block_started,  # noqa: SLF001  # its own table
-    usual.BlockStop: MessagesState._block_stopped,  # noqa: SLF001  # its own table
-    usual.MessageDelta: MessagesState._stopping,  # noqa: SLF001  # its own table
-    usual.MessageStop: MessagesState._stopped,  # noqa: SLF001  # its own table
+    usual.MessageStart: MessagesState._take_start,  # noqa: SLF001  # its own table
+    usual.BlockStart: MessagesState._take_block,  # noqa: SLF001  # its own table
+    usual.BlockStop: MessagesState._take_block_stop,  # noqa: SLF001  # its own table
+    usual.MessageDelta: MessagesState._take_delta,  # noqa: SLF001  # its own table
+    usual.MessageStop: MessagesState._take_stop,  # noqa: SLF001  # its own table
 }
 _HANDLERS: Final = {
     "message_start": MessagesState._message_start,  # noqa: SLF001  # its own table

@@ -37,6 +37,8 @@ MAX_ERROR_BODY: Final = 64 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _WHITE: Final = b" \t\r\n"
 
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
 _Mode = Literal["error", "start", "document", "lines", "stream", "other"]
 
 
@@ -50,6 +52,7 @@ class ReplyDecoder:
     """
 
     __slots__ = (
+        "_beginning",
         "_body",
         "_content",
         "_count",
@@ -57,8 +60,7 @@ class ReplyDecoder:
         "_headers",
         "_max_bytes",
         "_mode",
-        "_partial",
-        "_partial_room",
+        "_room",
         "_spoiled",
         "_state",
         "_status",
@@ -77,16 +79,16 @@ class ReplyDecoder:
         self.events = 0
         self._max_bytes = max_bytes
         self._status: int | None = None
-        self._headers: Mapping[str, str] = {}
+        self._headers = _NO_HEADERS
         self._content: ContentDecoder | None = None
         self._mode: _Mode = "start"
         self._count = 0  # decoded bytes
         self._body = bytearray()  # of what is not a stream
-        self._stream = StreamReader()
+        self._stream: StreamReader | None = None
         self._state: MessagesState | ChatState | None = None
         self._spoiled: Complaint | Oddity | None = None
-        self._partial = b""
-        self._partial_room = min(MAX_PARTIAL, max_bytes)
+        self._beginning: list[bytes] = []  # of the decoded bytes
+        self._room = min(MAX_PARTIAL, max_bytes)  # for more of it
         self._deaf = False  # not even worth keeping: damaged, or over the bound
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
@@ -103,7 +105,7 @@ class ReplyDecoder:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body, transfer-decoded and still content-encoded."""
-        if self._deaf or (self.complete and not self._partial_room):
+        if self._deaf or (self.complete and self._room <= 0):
             return
         if self._content is None and self._count == 0 and (encoding := sniffed(chunk)):
             self._content = ContentDecoder(encoding, self._max_bytes + 1)
@@ -131,66 +133,68 @@ class ReplyDecoder:
 
     def _take(self, chunk: bytes) -> None:
         """Take decoded bytes, up to the bound."""
-        if self._partial_room:
-            self._partial += chunk[: self._partial_room]
-            self._partial_room = max(0, self._partial_room - len(chunk))
+        if self._room > 0:
+            self._beginning.append(chunk[: self._room])
+            self._room -= len(chunk)
         if self.complete:
             return
-        room = self._max_bytes - self._count
         self._count += len(chunk)
-        self._place(chunk[:room] if len(chunk) > room else chunk)
-        if len(chunk) > room and not self.complete:
+        over = self._count - self._max_bytes
+        if over > 0:
+            chunk = chunk[: len(chunk) - over]
+        if self._stream is None:
+            self._place(chunk)
+        elif self._stream.push(chunk):
+            self._look(self._stream)
+        if over > 0 and not self.complete:
             self._give_up(Oddity("too_large", f"the reply is larger than {self._max_bytes} bytes"))
 
     def _place(self, chunk: bytes) -> None:
-        """Put bytes where their mode collects them."""
-        if self._mode == "stream":
-            if self._stream.push(chunk):
-                self._look()
-        elif self._mode == "error":
+        """Put the bytes of what is no stream, as far as is known, where their mode collects them."""
+        if self._mode == "error":
             self._body += chunk[: max(0, MAX_ERROR_BODY - len(self._body))]
+        elif self._mode == "start":
+            self._sniff(bytes(self._body) + chunk if self._body else chunk)
         else:
             self._body += chunk
-            if self._mode == "start":
-                self._sniff()
             if self._mode == "lines" and b"\n" in chunk:
                 self._sniff_line()
 
-    def _sniff(self) -> None:
+    def _sniff(self, body: bytes) -> None:
         """Tell the form by the first byte that is neither white space nor part of a BOM."""
-        body = bytes(self._body)
         if _BOM.startswith(body):
+            self._body[:] = body
             return
         body = body.removeprefix(_BOM).lstrip(_WHITE)
         if not body:
-            return
-        self._body = bytearray(body)
-        if body[:1] == b"{":
-            self._mode = "lines"  # a document, if its first line is no event
-        elif body[:1] in b"[<":
-            self._mode = "document" if body[:1] == b"[" else "other"
+            self._body[:] = b" "  # as good as all that was there, and there is no BOM after it
+        elif body[:1] not in b"{[<":
+            self._become_stream(body, bare_lines=False)
         else:
-            self._become_stream(bare_lines=False)
-            return
-        self.first_event = True
+            self._body[:] = body
+            self.first_event = True
+            if body[:1] != b"{":
+                self._mode = "document" if body[:1] == b"[" else "other"
+            else:
+                self._mode = "lines"  # a document, if its first line is no event
+                if b"\n" in body:
+                    self._sniff_line()
 
     def _sniff_line(self) -> None:
         """Tell newline-delimited events from a JSON document by the first line, now that it is there."""
-        line = bytes(self._body).partition(b"\n")[0]
-        if is_stream_event(line):
-            self._become_stream(bare_lines=True)
+        if is_stream_event(bytes(self._body).partition(b"\n")[0]):
+            self._become_stream(bytes(self._body), bare_lines=True)
         else:
             self._mode = "document"
 
-    def _become_stream(self, *, bare_lines: bool) -> None:
+    def _become_stream(self, body: bytes, *, bare_lines: bool) -> None:
         self._mode, self._stream = "stream", StreamReader(bare_lines=bare_lines)
-        self._stream.push(bytes(self._body))
+        self._stream.push(body)
         self._body.clear()
-        self._look()
+        self._look(self._stream)
 
-    def _look(self) -> None:
+    def _look(self, stream: StreamReader) -> None:
         """Bring the public attributes up to date with the stream."""
-        stream = self._stream
         self.first_event = self.first_event or stream.first_event
         self.first_call = self.first_call or stream.first_call
         if stream.state is not None:
@@ -208,26 +212,26 @@ class ReplyDecoder:
 
     def _end(self) -> None:
         """Read what can be read only now that nothing more comes."""
-        body = bytes(self._body).strip(_WHITE)
-        if self._mode == "lines" and is_stream_event(body):
-            self._become_stream(bare_lines=True)
-        if self._mode == "stream":
-            if not self._stream.complete:
-                self._stream.end()
-            self._state, self._spoiled = self._stream.state, self._stream.spoiled or self._spoiled
+        if self._mode == "lines" and is_stream_event(bytes(self._body).strip(_WHITE)):
+            self._become_stream(bytes(self._body).strip(_WHITE), bare_lines=True)
+        stream = self._stream
+        if stream is not None:
+            if not stream.complete:
+                stream.end()
+            self._state, self._spoiled = stream.state, stream.spoiled or self._spoiled
         elif self._mode in {"lines", "document"}:
-            found = read_document(body)
+            found = read_document(bytes(self._body).strip(_WHITE))
             if isinstance(found, MessagesState | ChatState):
                 self._state = found
             else:
                 self._spoiled = self._spoiled or found
         if self._state is not None:
             self.first_call = self._state.called
-            self.events = self._state.events if self._mode == "stream" else 0
+            self.events = self._state.events if stream is not None else 0
 
     def _reply(self, state: MessagesState | ChatState) -> Reply:
         """Return the answer; `state` is complete."""
-        stream = self._mode == "stream"
+        stream = self._stream is not None
         if isinstance(state, ChatState):
             return state.reply("openai_sse" if stream else "openai_json", bytes(self._body))
         return state.reply("anthropic_sse" if stream else "anthropic_json")
@@ -244,14 +248,20 @@ class ReplyDecoder:
 
     def _oddity(self, ended: Ended) -> Oddity | None:
         """Return what a body is that has no answer and reports no error; None: an answer that was cut."""
-        if self._mode == "other" or (self._mode == "stream" and not self._stream.seen):
-            return Oddity("not_api", f"the reply is no API reply: {plain(self._partial).message}")
+        stream = self._stream
+        if self._mode == "other" or (stream is not None and not stream.seen):
+            return Oddity("not_api", f"the reply is no API reply: {plain(self._partial()).message}")
         nothing = self._state is None or (isinstance(self._state, ChatState) and self._state.empty)
-        if nothing and self._mode in {"start", "stream"} and not self._stream.torn and ended.how in {"complete", "enough"}:
+        begun = self._mode != "start" if stream is None else stream.torn
+        if nothing and not begun and ended.how in {"complete", "enough"}:
             return Oddity("empty", "the reply is empty")
         return None
+
+    def _partial(self) -> bytes:
+        """Return the beginning of what had arrived."""
+        return b"".join(self._beginning)
 
     def _remains(self) -> Remains:
         """Return what had arrived: the usage told so far, and the beginning of the text."""
         usage = split_usage(self._state.usage) if self._state is not None and self._state.usage else None
-        return Remains(usage, self._partial.decode("utf-8", "replace") or None)
+        return Remains(usage, self._partial().decode("utf-8", "replace") or None)

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 MAX_WORD: Final = 16
 """Longest word that `EventBuffer.holds` finds across chunks."""
 
-_PLAIN: Final = re.compile(rb"\ndata: ?(\{.*|\[DONE\])\n(?=\n)").findall
+_PLAIN: Final = re.compile(rb"(?:event: ?+(?!error\n).*\n)?data: ?(\{.*\} *|\[DONE\])\n\n|[\s\S]+").findall
 _NAMES: Final = re.compile(rb"\n(?:event: ?(.*)\n)?data:").findall
 _FIELDS: Final = frozenset({b"data", b"event", b"id", b"retry"})
 
@@ -38,29 +38,27 @@ class Event(NamedTuple):
 class EventBuffer:
     """Holds what has arrived of a stream until the event it belongs to has ended."""
 
-    __slots__ = ("_after_cr", "_bytes", "_mark", "_searched")
+    __slots__ = ("_after_cr", "_bytes", "_mark", "_overlap", "_searched")
 
     def __init__(self, *, bare_lines: bool = False) -> None:
         """With `bare_lines` each line is an event by itself (newline-delimited JSON) and ends a block."""
         self._bytes = bytearray(b"\n")  # so that the first line, too, follows an LF
         self._mark = b"\n" if bare_lines else b"\n\n"
-        self._searched = 1  # where the next search for the mark begins
+        self._overlap = len(self._mark) - 1  # so much of a mark may have been searched already
+        self._searched = 1  # where the bytes begin that no search has seen
         self._after_cr = False
-
-    def __len__(self) -> int:
-        """Return the bytes held back that no search has seen yet."""
-        return len(self._bytes) - self._searched
 
     @property
     def unfinished(self) -> int:
         """Return the length of what has not ended, in bytes."""
         return len(self._bytes)
 
-    def push(self, chunk: bytes) -> None:
-        """Take in the next bytes of the stream."""
+    def push(self, chunk: bytes) -> int:
+        """Take in the next bytes of the stream; return how many are held that no search has seen yet."""
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_lf(chunk)
         self._bytes += chunk
+        return len(self._bytes) - self._searched
 
     def holds(self, words: tuple[bytes, ...], within: int) -> bool:
         """Tell whether one of `words` is in the last `within` bytes, also where it began just before them."""
@@ -73,14 +71,15 @@ class EventBuffer:
 
     def block(self) -> bytes | None:
         """Return every event that has ended, as one block that begins with LF, or None where none has."""
-        end = self._bytes.rfind(self._mark, max(0, self._searched - len(self._mark) + 1))
+        data = self._bytes
+        end = data.rfind(self._mark, self._searched - self._overlap)
         if end < 0:
-            self._searched = max(1, len(self._bytes))
+            self._searched = len(data)
             return None
         end += len(self._mark)
-        block = bytes(memoryview(self._bytes)[:end])
-        del self._bytes[: end - 1]  # the last LF stays: it is the one the next block begins with
-        self._searched = max(1, len(self._bytes))
+        block = bytes(data) if end == len(data) else bytes(memoryview(data)[:end])
+        del data[: end - 1]  # the last LF stays: it is the one the next block begins with
+        self._searched = len(data)
         return block
 
     def rest(self) -> bytes:
@@ -96,16 +95,13 @@ class EventBuffer:
 
 
 def plain_data(block: bytes) -> list[bytes] | None:
-    """Return the data of each event of a block made of `event:` lines and `data:` objects (or `[DONE]`) alone, else None.
+    """Return the data of each event of a block made of `event:` lines and `data: {…}` (or `[DONE]`) alone, else None.
 
-    Exact, not a guess: each match is a data line and the blank line after it, so if these lines and the
-    `event:` lines are all the lines there are, no event has a second data line.
+    Exact, not a guess: matches follow each other without a gap, and what is no such event is one last match, the rest
+    of the block, with no data.
     """
-    data = _PLAIN(block)
-    lines = 2 * len(data) + block.count(b"\nevent:")
-    if block.count(b"\n") - 1 != lines or b"\nevent: error" in block or b"\nevent:error" in block:
-        return None
-    return data
+    data = _PLAIN(block, 1)
+    return data if data and data[-1] else None
 
 
 def plain_names(block: bytes) -> list[bytes]:
@@ -115,7 +111,8 @@ def plain_names(block: bytes) -> list[bytes]:
 
 def events(block: bytes) -> Iterator[Event]:
     """Yield the events of a block; one that has no blank line after it counts too (the stream may be over)."""
-    name, data = b"", list[bytes]()
+    name = b""
+    data: list[bytes] = []
     for line in block.split(b"\n"):
         if line.startswith(b"{"):
             yield Event(name, line)

@@ -18,8 +18,9 @@ from batchrun.wire.messages import EVENTS, MessagesState
 from batchrun.wire.sse import EventBuffer, bare_events, events, has_fields, is_torn, plain_data, plain_names
 from batchrun.wire.status import Oddity
 
-BATCH_BYTES: Final = 64 * 1024
-"""So much is collected before it is looked at, unless something in it is waited for."""
+BATCH_BYTES: Final = 4 * 1024
+"""So much is collected before it is looked at, unless something in it is waited for: about 30 events. With more, searching
+for what is waited for costs more than looking."""
 
 _WHITE: Final = b" \t\r\n"
 _MESSAGES: Final = ((b"stop", b"error", b"tool_use"), (b"stop", b"error"))
@@ -60,17 +61,17 @@ class StreamReader:
         self.complete = False
         self.first_event = False
         self.first_call = False
-        self._urgent = False  # the event that has not ended yet may be one that is waited for
+        self._urgent = True  # the event that has not ended yet may be one that is waited for
         self._waited_for: tuple[bytes, ...] = (b"",)  # anything at all
 
     def push(self, chunk: bytes) -> bool:
         """Take the next bytes; tell whether events were applied."""
         buffer = self._buffer
-        buffer.push(chunk)
-        if not self._urgent and not buffer.holds(self._waited_for, len(chunk)) and len(buffer) < BATCH_BYTES:
+        if buffer.push(chunk) < BATCH_BYTES and not self._urgent and not buffer.holds(self._waited_for, len(chunk)):
             return False
         applied = self._drain()
-        self._urgent = not applied or buffer.holds(self._waited_for, buffer.unfinished)
+        if not self.complete:
+            self._urgent = not applied or buffer.holds(self._waited_for, buffer.unfinished)
         return applied
 
     def _drain(self) -> bool:
@@ -104,7 +105,8 @@ class StreamReader:
     def _plain(self, lines: list[bytes], block: bytes) -> None:
         """Apply the events of a plain block: the frequent ones in one go, the others one by one."""
         self.seen = True
-        place, names = 0, list[bytes]()
+        place = 0
+        names: list[bytes] = []
         while place < len(lines) and not self.complete:
             place = self._taken(lines, place)
             if place < len(lines):

@@ -48,8 +48,10 @@ _TOO_MANY: Final = 2**63
 
 def merge_usage(into: dict[str, Any], later: object) -> None:
     """Lay a later report over earlier ones, in place; whatever is not an object, or null, changes nothing."""
-    if isinstance(later, Mapping):
-        into.update((key, value) for key, value in later.items() if value is not None)
+    if isinstance(later, dict):
+        if None in later.values():
+            later = {key: value for key, value in later.items() if value is not None}
+        into.update(later)
 
 
 def from_bedrock(metrics: object) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def split_usage(raw: Mapping[str, Any]) -> Usage:
     A cache write of untold lifetime counts as 5m (contract 5). Where cached tokens are a part of the
     prompt's count they are taken out of it, unless they exceed it and so cannot be a part.
     """
-    if raw.keys() <= _PLAIN and (usual := _usual(raw)) is not None:
+    if _PLAIN.issuperset(raw) and (usual := _usual(raw)) is not None:
         return usual
     output = _first(raw, "output_tokens", "completion_tokens")
     read, write_5m, write_1h = _cache(raw)

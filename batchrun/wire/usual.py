@@ -1,4 +1,4 @@
-"""The events that a Messages stream is usually made of, as msgspec structs: one line of JSON in, one struct out.
+"""The events that a Messages stream is usually made of, as msgspec structs: lines of JSON in, structs out.
 
 What these structs cannot hold (another type, a field of another kind, text that is not strict JSON) is refused by the
 decoder, and what they must not decide shows in their fields; either is then read by `MessagesState.apply`, which
@@ -7,10 +7,13 @@ takes anything. Fields that nobody looks at are skipped over undecoded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
+
+from batchrun.wire.json_text import MAX_DEPTH, nested_deeper
 
 
 class Text(Struct, tag="text_delta", gc=False):
@@ -53,21 +56,25 @@ class Ping(Struct, tag="ping", gc=False):
 
 
 class _Routed(Struct, gc=False):
-    """`odd`: it may be another event than its type says, an error or a chunk in chat form."""
+    """It may be another event than its type says, an error or a chunk in chat form: such a one is refused."""
 
-    error: Any = None
-    choices: Any = UNSET
-    object: Any = None
+    error: None = None
+    choices: UnsetType = UNSET
+    object: None = None
 
-    @property
-    def odd(self) -> bool:
-        return self.error is not None or self.choices is not UNSET or self.object is not None
+
+class Message(Struct, gc=False):
+    """What the beginning of an answer tells that is ours."""
+
+    id: Any = None
+    model: Any = None
+    usage: Any = None
 
 
 class MessageStart(_Routed, tag="message_start", kw_only=True, gc=False):
     """The beginning of the answer."""
 
-    message: dict[str, Any]
+    message: Message
 
 
 class TextBlock(Struct, tag="text", gc=False):
@@ -97,10 +104,17 @@ class BlockStart(_Routed, tag="content_block_start", kw_only=True, gc=False):
     content_block: TextBlock | ThinkingBlock | ToolBlock
 
 
+class Stop(Struct, gc=False):
+    """Why the answer ended."""
+
+    stop_reason: Any = None
+    stop_sequence: Any = None
+
+
 class MessageDelta(_Routed, tag="message_delta", kw_only=True, gc=False):
     """Why the answer ended, and the usage so far."""
 
-    delta: dict[str, Any]
+    delta: Stop
     usage: dict[str, Any] | None = None
 
 
@@ -111,8 +125,37 @@ class MessageStop(_Routed, tag="message_stop", rename={"metrics": "amazon-bedroc
     metrics: Any = None
 
 
-decode: Final = msgspec.json.Decoder(
-    BlockDelta | BlockStop | Ping | MessageStart | BlockStart | MessageDelta | MessageStop
-).decode
-REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+Event = BlockDelta | BlockStop | Ping | MessageStart | BlockStart | MessageDelta | MessageStop
 DELTA_OF: Final = {"text": Text, "tool_use": Json, "thinking": Thinking}
+
+_SURELY_SHALLOW: Final = 2 * MAX_DEPTH  # bytes: what is opened more often than that needs more to be closed
+_REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_decoder: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(Event)
+_decode, _decode_lines = _decoder.decode, _decoder.decode_lines
+
+
+def read_all(lines: Sequence[bytes]) -> list[Event] | None:
+    """Return the event of each of `lines`, which are `{…}` without a line end; None where one is not usual.
+
+    In one call of the decoder, because a call costs more than an event. Exact, although to the decoder a line end is
+    a blank: `}` and then `{` can only stand between two values, never within one, so that each line holds one event
+    or more, and where there are as many events as lines, just one.
+    """
+    for line in lines:
+        if len(line) > _SURELY_SHALLOW and nested_deeper(line):
+            return None
+    try:
+        found = _decode_lines(b"\n".join(lines))
+    except _REFUSED:
+        return None
+    return found if len(found) == len(lines) else None
+
+
+def read(line: bytes) -> Event | None:
+    """Return the event of one line, None where it is not usual."""
+    if len(line) > _SURELY_SHALLOW and nested_deeper(line):
+        return None
+    try:
+        return _decode(line)
+    except _REFUSED:
+        return None

@@ -24,6 +24,11 @@ from batchrun.wire.json_text import MAX_DEPTH
         ('{"a": "\\ud83d\\ude00"}', '{"a":"😀"}'),
         ('{"a": "\\ud83d"}', '{"a":"\ufffd"}'),
         ('{"a": "\u2028"}', '{"a": "\u2028"}'),
+        (
+            '{"a": "say \\"a\\"\\n", "b": {"a": [true, "a", {"a": null}]}}',
+            '{"a": "say \\"a\\"\\n", "b": {"a": [true, "a", {"a": null}]}}',
+        ),
+        ('{"a": "C:\\\\", "b": 1.5e3}', '{"a": "C:\\\\", "b": 1.5e3}'),
     ],
 )
 def test_an_object_is_kept_as_it_came(raw: str, expected: str) -> None:
@@ -35,6 +40,10 @@ def test_an_object_is_kept_as_it_came(raw: str, expected: str) -> None:
     [
         ('{"a": 1, "a": 2}', "invalid_json"),
         ('{"a": {"b": 1, "b": 1}}', "invalid_json"),
+        ('{"a": [[{"b": "c", "b": "c"}]]}', "invalid_json"),
+        ('{"a": "\\"", "a": "x"}', "invalid_json"),
+        ('{"a": "\\\\", "a": "\\""}', "invalid_json"),
+        ('{"a": 1, "\\u0061": 2}', "invalid_json"),
         ('{"a": NaN}', "invalid_json"),
         ('{"a": -Infinity}', "invalid_json"),
         ('{"a": 1e400}', "invalid_json"),

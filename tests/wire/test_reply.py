@@ -42,6 +42,7 @@ LINES = b"".join(line[6:] + b"\n" for line in BODY.split(b"\n") if line.startswi
         (LINES, "anthropic_sse"),
         (LINES.replace(b"\n", b"\r\n\r\n"), "anthropic_sse"),
         (LINES.rstrip(b"\n"), "anthropic_sse"),
+        (b"\r\n" + LINES, "anthropic_sse"),
         (b"\xef\xbb\xbf" + MESSAGE, "anthropic_json"),
         (MESSAGE + b"\n\ndata: [DONE]\n\n", "anthropic_json"),
         (MESSAGE.replace(b'"text":"a"', b'"text":"\xff"'), "anthropic_json"),
@@ -294,6 +295,13 @@ def read_whole(
     for chunk in chunks:
         decoder.feed(chunk)
     return decoder.finish(options.get("ended", Ended(how="complete")), now=0)
+
+
+@pytest.mark.parametrize("first", [b"\r\n{", b"\n", b"\xef\xbb\xbf\n{"])
+def test_white_space_before_the_first_line_is_not_its_end(first: bytes) -> None:
+    reply = read_whole([first, LINES.removeprefix(b"{") if first.endswith(b"{") else LINES])
+    assert isinstance(reply, Reply)
+    assert reply == read_whole([LINES])
 
 
 PARTS = st.sampled_from(

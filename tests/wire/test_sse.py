@@ -109,9 +109,9 @@ def test_nothing_is_searched_twice() -> None:
     for _ in range(1000):
         buffer.push(b"data: " + b"x" * 1000)
         assert buffer.block() is None
-        assert len(buffer) == 0
+        assert buffer.push(b"") == 0
     buffer.push(b"\n\n")
-    assert len(buffer) == 2
+    assert buffer.push(b"") == 2
     block = buffer.block()
     assert block is not None
     assert len(block) == 1_006_003
