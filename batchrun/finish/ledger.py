@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from batchrun.engine.other_run import read_verdicts
 from batchrun.finish.batch import Batch
 from batchrun.job import Job
 from batchrun.pricing.book import PriceBook
 from batchrun.pricing.table import CostTable
-from batchrun.report.known import KnownTally
 from batchrun.report.page_rows import RowSample
 from batchrun.report.summary import build_summary
 from batchrun.report.tally import MOST_ERRORS, MOST_TAGS, ModelTally
 from batchrun.scoring.metrics import Metrics
+
+if TYPE_CHECKING:
+    from batchrun.report.known import KnownTally
 
 
 class Ledger:
@@ -82,4 +83,7 @@ def _known(job: Job) -> KnownTally | None:
     rule = job.scoring.stop_when
     if rule is None:
         return None
+    from batchrun.engine.other_run import read_verdicts  # noqa: PLC0415 - only for `scoring.stop_when`
+    from batchrun.report.known import KnownTally  # noqa: PLC0415
+
     return KnownTally(job, rule, read_verdicts(rule.decided_against, job.request.model) if rule.decided_against else {})
