@@ -43,6 +43,9 @@ def _by_ending(out: Path | None) -> str:
 
 def _write(run: Path, kind: str, columns: list[str] | None, stream: BinaryIO) -> None:
     """Write the results in one format."""
+    from batchrun.cli.process import load_arrow
+
+    load_arrow()
     from batchrun.storage import card, export
     from batchrun.storage.folder import RunFolder
 
