@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from msgspec import Struct
@@ -96,6 +95,8 @@ def _http_date(text: str | None, now: float) -> float | None:
     """Return the seconds from `now` to an HTTP date, None for the past and for what is no date."""
     if text is None:
         return None
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few endpoints name a date
+
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
