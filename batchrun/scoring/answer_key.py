@@ -32,10 +32,17 @@ class NoAnswerKey(Exception):
 
 def is_answer_key(raw: Json) -> bool:
     """Tell whether `raw` is a list of calls whose arguments, at least one, are all `{"allowed", "optional"}`."""
-    if type(raw) is not list or not all(type(call) is dict and type(call.get("arguments")) is dict for call in raw):
+    if type(raw) is not list:
         return False
-    arguments = [argument for call in raw for argument in call["arguments"].values()]
-    return bool(arguments) and all(map(_is_choice, arguments))
+    arguments = 0
+    for call in raw:  # plain loops: each `expected` comes through here, and most leave at their first argument
+        if type(call) is not dict or type(call.get("arguments")) is not dict:
+            return False
+        for argument in call["arguments"].values():
+            if not _is_choice(argument):
+                return False
+            arguments += 1
+    return arguments > 0
 
 
 def to_contract(raw: list[dict[str, Any]], *, fold: bool) -> list[dict[str, Any]]:

@@ -19,10 +19,11 @@ from batchrun.scoring import dates, matchers
 from batchrun.scoring.folding import FOLDS, fold
 from batchrun.scoring.matchers import Entry, Matcher
 from batchrun.scoring.patterns import WrongPattern, compile_pattern
-from batchrun.scoring.values import NUMBERS, Json, canonical, plain, shown
+from batchrun.scoring.values import NUMBERS, Json, canonical, shown
 
 MAX_COST: Final = 100_000  # comparisons that one answer's call may take in the worst case: some 30 ms
 
+_NESTED: Final = frozenset({dict, list})
 _MODIFIES: Final = {"$rel": "$number", "$abs": "$number", "$fold": "$text", "$formats": "$date"}
 _KNOWN_MATCHERS: Final = (
     "$any_of, $optional, $any, $number ($rel, $abs), $text ($fold), $regex, $date ($formats), $unordered, $includes"
@@ -60,20 +61,30 @@ class Compiler:
                 self.flaws.append(Flaw(path, "takes too many comparisons", hint, "too-expensive"))
         return entry
 
+    def arguments(self, raw: Mapping[str, Json], path: str) -> dict[str, Entry]:
+        """Return the matcher of each argument of a call."""
+        return {
+            name: self.argument(item, f"{path}.{name}") if type(item) in _NESTED else Entry(self._plain(item), optional=False)
+            for name, item in raw.items()
+        }
+
     def value(self, raw: Json, path: str) -> Matcher:
         """Return the matcher of a literal or a matcher object."""
         kind = type(raw)
-        if kind is str:
-            return matchers.ExactText(raw) if self.exact else matchers.Text(raw, plain(raw))
-        if kind in NUMBERS:
-            return matchers.Number(raw)
         if kind is list:
             return matchers.Array(tuple(self.value(item, f"{path}[{index}]") for index, item in enumerate(raw)))
         if kind is dict:
             if is_matcher(raw):
                 return self._matcher(raw, path)
             return matchers.Object(self.entries(raw, path))
-        return matchers.Constant(raw)
+        return self._plain(raw)
+
+    def _plain(self, raw: Json) -> Matcher:
+        """Return the matcher of a literal that holds no other value."""
+        kind = type(raw)
+        if kind is str:
+            return matchers.ExactText(raw) if self.exact else matchers.Text(raw)
+        return matchers.Number(raw) if kind in NUMBERS else matchers.Constant(raw)
 
     def entries(self, raw: Mapping[str, Json], path: str) -> dict[str, Entry]:
         """Return the matcher of each key of an object."""

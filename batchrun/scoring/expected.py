@@ -63,6 +63,13 @@ class Expected(Struct, frozen=True, gc=False):
     raw: Json = None
 
     @property
+    def only_call(self) -> ExpectedCall | None:
+        """The one call that is right, where one call is and nothing else."""
+        if len(self.alternatives) == 1 and type(way := self.alternatives[0]) is Calls and len(way.calls) == 1:
+            return way.calls[0]
+        return None
+
+    @property
     def should_call(self) -> bool | None:
         """Tell whether a right answer calls a tool; None where some do and some do not."""
         ways = {not isinstance(alternative, Abstain) for alternative in self.alternatives}
@@ -120,6 +127,4 @@ class _Reader:
         if type(raw) is not dict or type(raw.get("name")) is not str or type(raw.get("arguments")) is not dict:
             self.flaw(path, "a call is an object with `name` and `arguments`")
             return None
-        argument = self.compiler.argument
-        arguments = {name: argument(item, f"{path}.{name}") for name, item in raw["arguments"].items()}
-        return ExpectedCall(raw["name"], arguments, raw)
+        return ExpectedCall(raw["name"], self.compiler.arguments(raw["arguments"], path), raw)

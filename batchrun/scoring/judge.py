@@ -34,7 +34,7 @@ from batchrun.records import CallScore, OutcomeKind, Reply, Score, ScoreDetail
 from batchrun.scoring import explain
 from batchrun.scoring.answers import Call, read_calls
 from batchrun.scoring.assign import Pairs, assign, assign_in_order, full_matches
-from batchrun.scoring.cache import Cache
+from batchrun.scoring.cache import FEW, MAX_ENTRIES, Cache
 from batchrun.scoring.expected import Abstain, AnyCall, Calls, Expected, ExpectedCall, parse_expected
 from batchrun.scoring.schema import NO_TOOLS, ToolSet, parse_tools
 
@@ -76,15 +76,16 @@ class Matching(Struct, frozen=True, gc=False):
 class Judge:
     """Scores answers in the `default` profile, or `exact`; keeps what it parsed of equal texts."""
 
-    __slots__ = ("_exact", "_expected", "_extra_allowed", "_strict", "_tools")
+    __slots__ = ("_exact", "_expected", "_extra_allowed", "_right", "_strict", "_tools")
 
     def __init__(self, *, exact: bool = False, strict: bool = False, extra_allowed: bool = False) -> None:
         """`strict`: calls in the expected order; `extra_allowed`: further calls are not wrong."""
         self._exact = exact
         self._strict = strict
         self._extra_allowed = extra_allowed
-        self._expected: Cache[Expected] = Cache(lambda text: parse_expected(text, exact=exact))
+        self._expected: Cache[Expected] = Cache(lambda text: parse_expected(text, exact=exact), most=FEW)
         self._tools: Cache[ToolSet] = Cache(parse_tools)
+        self._right: dict[tuple[str, int, int], Score] = {}
 
     def score(self, expected: bytes | str | None, tools: bytes | str | None, reply: Reply) -> Score:
         """Judge one answer; `expected` and `tools` are JSON texts. Never raises for any text."""
@@ -98,12 +99,32 @@ class Judge:
         if toolset.problem:
             return unscored(toolset.problem)
         calls = read_calls(reply, toolset)
+        if len(calls) == 1 and (wanted := plan.only_call) is not None:
+            right = self._right_call(wanted, calls[0], reply)
+            if right is not None:
+                return right
         best = self._best(plan, calls)
         outcome, why = self._outcome(plan, calls, best, reply, toolset)
         correct = outcome == "correct"
         credit = 1.0 if correct else 0.0 if best is None or outcome == "refused" else best.partial
         line = None if why is None else explain.cut(why)
         return Score(outcome=outcome, correct=correct, score=credit, explanation=line, detail=_detail(plan, calls, best, toolset))
+
+    def _right_call(self, wanted: ExpectedCall, call: Call, reply: Reply) -> Score | None:
+        """Return the score of the one expected call, made and right, which most answers are; None for any other answer."""
+        if call.tool is None or not call.valid or reply.stop_reason in REFUSALS:
+            return None
+        fit = self._fit(wanted, call)
+        if fit is None or fit.wrong:
+            return None
+        alike = (call.name, fit.expected, fit.given)
+        score = self._right.get(alike)
+        if score is None:
+            if len(self._right) >= MAX_ENTRIES:
+                self._right.clear()
+            made = ScoreDetail(should_call=True, called=True, schema_valid=True, calls=(_pair_score(wanted, call, fit),))
+            score = self._right[alike] = Score(outcome="correct", correct=True, score=1.0, detail=made)
+        return score
 
     def _best(self, plan: Expected, calls: list[Call]) -> Matching | None:
         """Return the matching of the alternative that fits best, None where no alternative has calls."""

@@ -30,6 +30,7 @@ NUMBERS: Final = frozenset({int, float})
 _SHOWN: Final = 120  # characters of a value in an explanation
 
 _decoder: Final = msgspec.json.Decoder()
+_write: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class NotJson(Exception):
@@ -46,7 +47,7 @@ def decode(text: bytes | str, *, depth: int = MAX_DEPTH) -> Json:
         raise NotJson(str(error)) from None
     except ValueError:
         raise NotJson("not valid Unicode") from None
-    if _opened(text) > depth and too_deep(value, depth):
+    if len(text) > depth and _opened(text) > depth and too_deep(value, depth):
         raise NotJson("nested too deeply")
     return value
 
@@ -90,7 +91,7 @@ def canonical(value: Json, *, exact: bool = False) -> object:
 
 def shown(value: Json) -> str:
     """Return `value` as JSON text for a sentence, cut after some characters."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = _write(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

@@ -333,3 +333,17 @@ def test_full_credit_and_no_explanation_mean_correct(wanted: Any, made: Any, ord
     assert (result.outcome == "correct") == bool(result.correct) == (result.score == 1) == (result.explanation is None)
     assert result.score is not None
     assert 0 <= result.score <= 1
+
+
+def test_right_answers_of_ever_new_tools_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of right answers is bounded, and the same after it began anew."""
+    monkeypatch.setattr("batchrun.scoring.judge.MAX_ENTRIES", 2)
+    judge = Judge()
+    for name in ("a", "b", "c", "a"):
+        tools = json.dumps([{"name": name, "input_schema": {"type": "object"}}])
+        result = judge.score(
+            json.dumps([{"name": name, "arguments": {}}]), tools, reply_from_calls([{"name": name, "input": {}}])
+        )
+        assert result.correct
+        assert result.detail is not None
+        assert [call.tool for call in result.detail.calls] == [name]
