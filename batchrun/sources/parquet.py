@@ -102,7 +102,10 @@ def _rows(batch: pa.RecordBatch, structured: frozenset[str]) -> Iterator[dict[st
     names = batch.schema.names
     columns = [_texts(batch.column(i), structured=name in structured or name == "metadata") for i, name in enumerate(names)]
     for values in zip(*columns, strict=True):
-        yield {name: text for name, text in zip(names, values, strict=True) if text is not None}
+        if None in values:
+            yield {name: text for name, text in zip(names, values, strict=True) if text is not None}
+        else:
+            yield dict(zip(names, values, strict=True))
 
 
 def _texts(column: Any, *, structured: bool) -> Iterator[bytes | None]:

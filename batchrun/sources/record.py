@@ -41,6 +41,7 @@ _NULL: Final = msgspec.Raw(b"null")
 _any: Final = msgspec.json.Decoder(msgspec.Raw)
 _encode: Final = msgspec.json.Encoder().encode
 
+_QUOTE: Final = ord('"')
 _INTEGER = re.compile(rb"-?\d+")
 
 
@@ -159,7 +160,8 @@ class Shaper:
             if name not in _KNOWN:
                 rest[name] = text
             elif text != b"null":
-                fields[name] = _unwrapped(name, text) if lenient and name in STRUCTURED else text
+                packed = lenient and text[0] == _QUOTE and name in STRUCTURED
+                fields[name] = _unwrapped(name, text) if packed else text
         given = fields.get
         identifier = _label(given("id"), "id")
         return Sample(
@@ -313,8 +315,6 @@ def _of(text: bytes | None, name: str, starts: bytes, wanted: str) -> bytes | No
 
 def _unwrapped(name: str, text: bytes) -> bytes:
     """Return the JSON that a string holds, or the text itself where it holds none."""
-    if not text.startswith(b'"'):
-        return text
     inner = _text.decode(text).strip().encode()
     if inner[:1] not in (b"[", b"{") or (name == "system" and inner[:1] == b"{"):
         return text

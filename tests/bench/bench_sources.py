@@ -1,7 +1,8 @@
-"""Reading and checking: CPU µs a row and peak MB, at two sizes, so that growth shows.
+"""Reading, checking and resuming: CPU µs a row and peak MB, at two sizes, so that growth shows.
 
 `python tests/bench/bench_sources.py [ROWS …]` (default 100000 300000). Rows are about 3.4 KB: a 2 KB
-prompt, 0.9 KB of tools of which 200 are distinct, one expected call. Each figure is a process of its own.
+prompt, 0.9 KB of tools of which 200 are distinct, one expected call. `resume` reads what is left when all rows but the last
+thousand are done. Each figure is a process of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,15 @@ def measure(path: str, what: str) -> None:
     from batchrun.sources.check import check_dataset  # noqa: PLC0415 -- as above
 
     dataset = open_dataset(path)
+    rows = int(Path(path).stem.partition("-")[2])
+    passes: dict[str, Callable[[], int]] = {
+        "read": lambda: sum(1 for _ in dataset.samples()),
+        "check": lambda: check_dataset(dataset).rows,
+        "resume": lambda: rows - 1000 + sum(1 for _ in dataset.samples(done=bytes([1]) * (rows - 1000))),
+    }
     start = time.process_time()
-    count = sum(1 for _ in dataset.samples()) if what == "read" else check_dataset(dataset).rows
+    count = passes[what]()
+    assert count == rows
     cpu = (time.process_time() - start) / count * 1e6
     status = Path("/proc/self/status").read_text()
     peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024  # ru_maxrss would count the parent before exec too
@@ -80,9 +88,9 @@ def main() -> None:
     sizes = [int(size) for size in sys.argv[1:]] or [100_000, 300_000]
     with tempfile.TemporaryDirectory() as folder:
         for kind, size in itertools.product(("jsonl", "parquet"), sizes):
-            path = Path(folder) / f"rows.{kind}"
+            path = Path(folder) / f"rows-{size}.{kind}"
             write(path, size)
-            for what in ("read", "check"):
+            for what in ("read", "check", "resume"):
                 subprocess.run([sys.executable, __file__, "--measure", str(path), what], check=True, timeout=600)
             path.unlink()
 
