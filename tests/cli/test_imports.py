@@ -12,9 +12,9 @@ import pytest
 from tests.cli.endpoint import WEATHER, Shell, endpoint
 
 UNUSED = {
-    "aiolimiter", "batchrun.estimation", "batchrun.simulator", "email", "genai_prices", "http.client", "httpx", "jsonschema",
-    "importlib.metadata", "opentelemetry", "pandas", "polars", "pydantic", "ray", "rich", "scipy", "sqlite3", "urllib.request",
-    "vl_convert", "xml.sax",
+    "aiolimiter", "batchrun.estimation", "batchrun.simulator", "email.message", "genai_prices", "http.client", "httpx",
+    "importlib.metadata", "jsonschema", "opentelemetry", "pandas", "polars", "pydantic", "ray", "rich", "scipy", "sqlite3",
+    "urllib.request", "vl_convert", "xml.sax",
 }  # fmt: skip
 ROW = {"prompt": "Weather?", "tools": [WEATHER], "expected": [{"name": "get_weather", "arguments": {"location": "Paris"}}]}
 MODEL = "claude-sonnet-4-20250514"
