@@ -20,17 +20,17 @@ TOOL_PROMPT_TOKENS: Final = 1024
 IMAGE_TOKENS: Final = 4784
 DOCUMENT_TOKENS: Final = 200_000
 
-_IMAGE: Final = re.compile(rb'"type"\s*:\s*"image"')
-_OPAQUE: Final = re.compile(rb'"type"\s*:\s*"(?:base64|url|file)"')
-_API_TOOL: Final = re.compile(rb'"type"\s*:\s*"\w+_20\d{6}"')
+_KINDS: Final = re.compile(rb'"type"\s*+:\s*+"(image|base64|url|file|\w+_20\d{6})"').findall
+_OPAQUE: Final = (b"base64", b"url", b"file")
 
 
 def most_input_tokens(body: bytes) -> int:
     """Return an upper bound of the input tokens of a request body, cached ones included."""
-    tokens = len(body)
+    tokens, kinds = len(body), _KINDS(body)
+    images = kinds.count(b"image")
+    opaque = sum(kinds.count(kind) for kind in _OPAQUE) if kinds else 0
     if b'"tools"' in body:
-        tokens += TOOL_PROMPT_TOKENS * (1 + (len(_API_TOOL.findall(body)) if b"_20" in body else 0))
-    images = len(_IMAGE.findall(body)) if b'"image"' in body else 0
-    if b'"document"' in body:
-        tokens += DOCUMENT_TOKENS * max(0, len(_OPAQUE.findall(body)) - images)
+        tokens += TOOL_PROMPT_TOKENS * (1 + len(kinds) - images - opaque)
+    if opaque > images and b'"document"' in body:
+        tokens += DOCUMENT_TOKENS * (opaque - images)
     return tokens + IMAGE_TOKENS * images

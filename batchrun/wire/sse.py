@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 MAX_WORD: Final = 16
 """Longest word that `EventBuffer.holds` finds across chunks."""
 
-_PLAIN: Final = re.compile(rb"(?:event: ?+(?!error\n).*\n)?data: ?(\{.*\} *|\[DONE\])\n\n|[\s\S]+").findall
+_PLAIN: Final = re.compile(rb"(?:event: ?+[^e\n].*+\n)?data: ?+(\{.*\} *+|\[DONE\])\n\n|[\s\S]+").findall
 _NAMES: Final = re.compile(rb"\n(?:event: ?(.*)\n)?data:").findall
 _FIELDS: Final = frozenset({b"data", b"event", b"id", b"retry"})
 

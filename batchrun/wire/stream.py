@@ -19,8 +19,10 @@ from batchrun.wire.sse import EventBuffer, bare_events, events, has_fields, is_t
 from batchrun.wire.status import Oddity
 
 BATCH_BYTES: Final = 4 * 1024
-"""So much is collected before it is looked at, unless something in it is waited for: about 30 events. With more, searching
-for what is waited for costs more than looking."""
+"""So much is collected before it is looked at, unless something in it is waited for: about 30 events."""
+
+SEARCHED_BYTES: Final = 2 * 1024
+"""A chunk from this size on is looked at whatever is in it: to search it costs as much."""
 
 _WHITE: Final = b" \t\r\n"
 _MESSAGES: Final = ((b"stop", b"error", b"tool_use"), (b"stop", b"error"))
@@ -66,8 +68,9 @@ class StreamReader:
 
     def push(self, chunk: bytes) -> bool:
         """Take the next bytes; tell whether events were applied."""
-        buffer = self._buffer
-        if buffer.push(chunk) < BATCH_BYTES and not self._urgent and not buffer.holds(self._waited_for, len(chunk)):
+        buffer, size = self._buffer, len(chunk)
+        small = buffer.push(chunk) < BATCH_BYTES and size < SEARCHED_BYTES
+        if small and not self._urgent and not buffer.holds(self._waited_for, size):
             return False
         applied = self._drain()
         if not self.complete:
