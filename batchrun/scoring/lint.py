@@ -35,8 +35,8 @@ _COMBINING: Final = ("allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef", "de
 
 def lint_expected(expected: bytes | str | None, tools: bytes | str | None) -> list[Problem]:
     """Return every problem of one row's `expected` (None: nothing to lint) and the tools it is held against."""
-    found = [] if tools is None else lint_tools(tools)
-    return found if expected is None else [*found, *_lint_answer(expected, tools)]
+    found = () if tools is None else _lint_tools(tools)
+    return list(found) if expected is None else [*found, *_lint_answer(expected, tools)]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -54,10 +54,16 @@ def _lint_answer(expected: bytes | str, tools: bytes | str | None) -> tuple[Prob
 
 def lint_tools(tools: bytes | str) -> list[Problem]:
     """Return every problem of a tool set: not readable, or a schema that is none."""
+    return list(_lint_tools(tools))
+
+
+@functools.lru_cache(maxsize=1024)
+def _lint_tools(tools: bytes | str) -> tuple[Problem, ...]:
+    """Return what `lint_tools` does, of each tool set once."""
     toolset = _tools.get(tools)
     if toolset.problem:
-        return [Problem(message=toolset.problem, field="tools", code="malformed-tools")]
-    return [
+        return (Problem(message=toolset.problem, field="tools", code="malformed-tools"),)
+    return tuple(
         Problem(
             message=cut(f"`{tool.name}` has an invalid `input_schema`: {tool.problem}"),
             field="tools",
@@ -66,7 +72,7 @@ def lint_tools(tools: bytes | str) -> list[Problem]:
         )
         for tool in toolset.tools.values()
         if tool.problem
-    ]
+    )
 
 
 def _lint_call(call: ExpectedCall, tools: ToolSet) -> list[Problem]:
