@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from batchrun.pricing.book import PriceBook
 from batchrun.pricing.lines import Cell, CostLine, CostSummary, KindCost, PricyRow
 from batchrun.pricing.rates import DAY_US, EXACT, KINDS, TOKEN_KINDS, Amounts, day_of, dollars, nanos, quantized
-from batchrun.pricing.reprice import without_caching
 from batchrun.records import Cost, Row, Usage
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class CostTable:
         self._groups: dict[_Group, Cell] = {}
         self._cells: dict[tuple[str, str, str], Cell] = {}
         self._places: dict[str, int] = {}
-        self._dearest: list[PricyRow] = []
+        self._dearest: list[tuple[int, str, str, int]] = []  # billionths, id, model, repeat
         self._rows = self._priced = self._correct = self._attempts = self._waste_unknown = 0
         self._unpriced: dict[str, int] = {}
         self._without_cache: int | None = 0
@@ -161,7 +160,10 @@ class CostTable:
             without_cache=without,
             cache_saved=None if without is None or answers is None else EXACT.subtract(without, answers),
             as_batch=self._as_batch(by_kind) if known else None,
-            dearest=tuple(sorted(self._dearest, reverse=True)),
+            dearest=tuple(
+                PricyRow(cost=dollars(cost), id=name, model=model, repeat=repeat)
+                for cost, name, model, repeat in sorted(self._dearest, reverse=True)
+            ),
         )
 
     def _groups_of(self, columns: Columns) -> Iterator[Cell]:
@@ -205,7 +207,9 @@ class CostTable:
 
     def _plus_uncached(self, columns: Columns, place: int, parts: Amounts) -> int | None:
         """Return `_without_cache` with one row more, its cached tokens as plain input."""
-        tokens = without_caching(Usage(**{name: columns[name][place] for name in _COLUMNS.values()}))
+        fresh, cached = columns["input_tokens"][place], sum([columns[name][place] or 0 for name in _CACHED])
+        plain_input = None if fresh is None else fresh + cached
+        tokens = Usage(input_tokens=plain_input, output_tokens=columns["output_tokens"][place])
         plain = self._book.amounts(tokens, columns["model"][place], columns["started_at"][place] or 0, batch=self._batch)
         if plain is None or self._without_cache is None:
             return None
@@ -221,14 +225,12 @@ class CostTable:
 
     def _note(self, columns: Columns, spent: Sequence[int]) -> None:
         """Keep the rows that are among the dearest so far."""
-        least = nanos(self._dearest[0].cost) if len(self._dearest) >= self._keep > 0 else 1
-        for place, money in enumerate(spent):
-            if money >= least and self._keep:
-                full = len(self._dearest) >= self._keep
-                told = {name: columns[name][place] for name in ("id", "model", "repeat")}
-                (heapq.heappushpop if full else heapq.heappush)(self._dearest, PricyRow(cost=dollars(money), **told))
-                if len(self._dearest) >= self._keep:
-                    least = nanos(self._dearest[0].cost)
+        for row in zip(spent, columns["id"], columns["model"], columns["repeat"], strict=True):
+            if len(self._dearest) < self._keep:
+                if row[0]:
+                    heapq.heappush(self._dearest, row)
+            elif self._keep and row > self._dearest[0]:
+                heapq.heapreplace(self._dearest, row)
 
 
 def _places(day: int | None, tags: tuple[str, ...], tools: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -63,10 +63,10 @@ class Expected(Struct, frozen=True, gc=False):
     raw: Json = None
 
     @property
-    def only_call(self) -> ExpectedCall | None:
+    def only_call(self) -> Calls | None:
         """The one call that is right, where one call is and nothing else."""
         if len(self.alternatives) == 1 and type(way := self.alternatives[0]) is Calls and len(way.calls) == 1:
-            return way.calls[0]
+            return way
         return None
 
     @property

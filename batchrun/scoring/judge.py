@@ -26,7 +26,7 @@ This module refuses to know models, costs and files.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -58,11 +58,15 @@ class Fit(Struct, frozen=True, gc=False):
         return (1 + self.right) / (1 + self.right + self.wrong)
 
 
+FitPairs: TypeAlias = tuple[tuple[int, int, Fit], ...]
+"""(expected, made, fit) by expected."""
+
+
 class Matching(Struct, frozen=True, gc=False):
     """The calls of one alternative held against the calls made."""
 
     wanted: Calls
-    pairs: tuple[tuple[int, int, Fit], ...]  # (expected, made, fit), by expected
+    pairs: FitPairs
     score: float
     right: bool
 
@@ -99,23 +103,23 @@ class Judge:
         if toolset.problem:
             return unscored(toolset.problem)
         calls = read_calls(reply, toolset)
-        if len(calls) == 1 and (wanted := plan.only_call) is not None:
-            right = self._right_call(wanted, calls[0], reply)
-            if right is not None:
+        best: Matching | None
+        if len(calls) == 1 and (only := plan.only_call) is not None:
+            fit = self._fit(only.calls[0], calls[0])
+            if fit is not None and (right := self._right_call(only.calls[0], calls[0], fit, reply)) is not None:
                 return right
-        best = self._best(plan, calls)
+            best = self._matching(only, calls, _alone(fit))
+        else:
+            best = self._best(plan, calls)
         outcome, why = self._outcome(plan, calls, best, reply, toolset)
         correct = outcome == "correct"
         credit = 1.0 if correct else 0.0 if best is None or outcome == "refused" else best.partial
         line = None if why is None else explain.cut(why)
         return Score(outcome=outcome, correct=correct, score=credit, explanation=line, detail=_detail(plan, calls, best, toolset))
 
-    def _right_call(self, wanted: ExpectedCall, call: Call, reply: Reply) -> Score | None:
+    def _right_call(self, wanted: ExpectedCall, call: Call, fit: Fit, reply: Reply) -> Score | None:
         """Return the score of the one expected call, made and right, which most answers are; None for any other answer."""
-        if call.tool is None or not call.valid or reply.stop_reason in REFUSALS:
-            return None
-        fit = self._fit(wanted, call)
-        if fit is None or fit.wrong:
+        if fit.wrong or call.tool is None or not call.valid or reply.stop_reason in REFUSALS:
             return None
         alike = (call.name, fit.expected, fit.given)
         score = self._right.get(alike)
@@ -182,7 +186,10 @@ class Judge:
 
     def _match(self, wanted: Calls, calls: list[Call]) -> Matching:
         """Hold the calls made against those of one alternative."""
-        pairs = self._pairs(wanted.calls, calls)
+        return self._matching(wanted, calls, self._pairs(wanted.calls, calls))
+
+    def _matching(self, wanted: Calls, calls: list[Call], pairs: FitPairs) -> Matching:
+        """Return what the best pairs of calls come to."""
         rows, columns = len(wanted.calls), len(calls)
         full = len(pairs) == rows and (columns == rows or (self._extra_allowed and columns > rows))
         right = full and not any(fit.wrong for _, _, fit in pairs)
@@ -190,11 +197,10 @@ class Judge:
         of = rows if self._extra_allowed else max(rows, columns)
         return Matching(wanted, pairs, math.fsum(shares) / of, right)
 
-    def _pairs(self, wanted: tuple[ExpectedCall, ...], calls: list[Call]) -> tuple[tuple[int, int, Fit], ...]:
+    def _pairs(self, wanted: tuple[ExpectedCall, ...], calls: list[Call]) -> FitPairs:
         """Pair expected calls with calls made, within one name (in strict order over all of them)."""
         if len(wanted) == 1 and len(calls) == 1:
-            alone = self._fit(wanted[0], calls[0])
-            return () if alone is None else ((0, 0, alone),)
+            return _alone(self._fit(wanted[0], calls[0]))
         if self._strict:
             return self._paired(wanted, calls, list(range(len(wanted))), list(range(len(calls))))
         found: list[tuple[int, int, Fit]] = []
@@ -204,9 +210,7 @@ class Judge:
             found.extend(self._paired(wanted, calls, rows, columns))
         return tuple(sorted(found, key=lambda pair: pair[0]))
 
-    def _paired(
-        self, wanted: tuple[ExpectedCall, ...], calls: list[Call], rows: list[int], columns: list[int]
-    ) -> tuple[tuple[int, int, Fit], ...]:
+    def _paired(self, wanted: tuple[ExpectedCall, ...], calls: list[Call], rows: list[int], columns: list[int]) -> FitPairs:
         """Return the best pairs of some expected calls and some calls made; of a flood of calls, only the first ones."""
         columns = columns[: MAX_TABLE // max(len(rows), 1)]
         fits = [[self._fit(wanted[row], calls[column]) for column in columns] for row in rows]
@@ -240,16 +244,21 @@ class Judge:
 
     def _surplus(self, wanted: ExpectedCall, call: Call, given: dict[str, object]) -> int:
         """Count arguments that are not named in `expected` and are not the schema's own default."""
-        tool = call.tool
-        return sum(
-            name not in wanted.arguments and not (tool is not None and tool.is_default(name, value, exact=self._exact))
-            for name, value in given.items()
-        )
+        tool, named, surplus = call.tool, wanted.arguments, 0
+        for name, value in given.items():
+            if name not in named and not (tool is not None and tool.is_default(name, value, exact=self._exact)):
+                surplus += 1
+        return surplus
 
 
 def unscored(why: str) -> Score:
     """Return the score of a row that cannot be judged: outside accuracy's denominator."""
     return Score(outcome="unscored", correct=None, score=None, explanation=explain.cut(why))
+
+
+def _alone(fit: Fit | None) -> FitPairs:
+    """Return the pair of the only call expected and the only one made."""
+    return () if fit is None else ((0, 0, fit),)
 
 
 def _assign_sorted(table: list[list[float]], row_keys: list[str], column_keys: list[str]) -> Pairs:
