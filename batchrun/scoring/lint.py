@@ -52,14 +52,9 @@ def _lint_answer(expected: bytes | str, tools: bytes | str | None) -> tuple[Prob
     return tuple(found)
 
 
-def lint_tools(tools: bytes | str) -> list[Problem]:
-    """Return every problem of a tool set: not readable, or a schema that is none."""
-    return list(_lint_tools(tools))
-
-
 @functools.lru_cache(maxsize=1024)
 def _lint_tools(tools: bytes | str) -> tuple[Problem, ...]:
-    """Return what `lint_tools` does, of each tool set once."""
+    """Return every problem of a tool set: not readable, or a schema that is none."""
     toolset = _tools.get(tools)
     if toolset.problem:
         return (Problem(message=toolset.problem, field="tools", code="malformed-tools"),)
