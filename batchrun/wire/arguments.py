@@ -139,11 +139,12 @@ def _parsed(text: str) -> tuple[Any, str | None]:
 def tool_use(call_id: object, name: object, raw: str, *, cut: bool = False) -> ToolUse:
     """Return one call as it arrived, its arguments parsed; an id that is no string is None, a name ''."""
     raw = joined_surrogates(raw)
-    parsed = parse_arguments(raw, cut=cut)
+    text = raw.strip(_WHITE)
+    given, error = (text, None) if _surely_strict(text) else parse_arguments(raw, cut=cut)
     return ToolUse(
         id=joined_surrogates(call_id) if isinstance(call_id, str) else None,
         name=joined_surrogates(name) if isinstance(name, str) else "",
-        input=parsed.input,
+        input=given,
         raw=raw,
-        error=parsed.error,
+        error=error,
     )
