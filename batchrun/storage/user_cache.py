@@ -1,9 +1,10 @@
 """What takes long to make and can be made again, kept for the next command under the user's cache folder.
 
-`$XDG_CACHE_HOME/batchrun`, or `~/.cache/batchrun`. Nothing depends on it: a folder that cannot be read or written, a file that is
-missing, damaged or of another time is as good as none, and nobody is told. Whoever keeps something says with it what it
-was made of (`made_of`), and gets it back only for the same. A file is replaced whole, so commands that run at the same
-time may share it; its beginning is the check of its end, so one that a power cut left half-written is known.
+`$XDG_CACHE_HOME/batchrun`, or `~/.cache/batchrun`. Nothing depends on it: a folder that cannot be read or written, or that
+others can write to, a file that is missing, damaged or of another time is as good as none, and nobody is told. Whoever
+keeps something says with it what it was made of (`made_of`), and gets it back only for the same. A file is replaced whole,
+so commands that run at the same time may share it; its beginning is the check of its end, so one that a power cut left
+half-written is known.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def kept(name: str, made_of: bytes) -> bytes | None:
     if folder is None:
         return None
     try:
-        content = (folder / name).read_bytes()
+        content = (folder / name).read_bytes() if _is_ours(folder) else b""
     except OSError:
         return None
     head = _head(made_of)
@@ -42,6 +43,8 @@ def keep(name: str, made_of: bytes, content: bytes) -> None:
     whole = _head(made_of) + content
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(folder):
+            return
         descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
@@ -71,6 +74,12 @@ def _folder() -> Path | None:
         return root / "batchrun"
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises where there is none
     return home / ".cache" / "batchrun" if home.is_absolute() else None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether nobody else can write there: what is kept may be code, and prices are money."""
+    status = folder.stat()
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def _head(made_of: bytes) -> bytes:

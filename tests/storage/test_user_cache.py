@@ -34,6 +34,25 @@ def test_it_is_the_users_alone(folder: Path) -> None:
     assert (folder / "a").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("mode", [0o720, 0o702])
+def test_a_folder_that_others_can_write_to_is_not_used(folder: Path, mode: int) -> None:
+    keep("a", b"1", b"content")
+    folder.chmod(mode)
+    assert kept("a", b"1") is None
+    keep("b", b"1", b"content")
+    folder.chmod(0o700)
+    assert kept("a", b"1") == b"content"
+    assert kept("b", b"1") is None
+
+
+def test_a_folder_of_another_user_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep("a", b"1", b"content")
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    assert kept("a", b"1") is None
+    monkeypatch.delattr(os, "geteuid")  # a system without owners
+    assert kept("a", b"1") == b"content"
+
+
 def test_a_damaged_file_is_as_good_as_none(folder: Path) -> None:
     keep("a", b"1", b"content")
     whole = (folder / "a").read_bytes()
