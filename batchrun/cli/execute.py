@@ -43,7 +43,7 @@ def resume(folder: Path, flags: JobFlags, *, retry_errors: bool, force: bool, re
 
 def _run(job: Job, flags: JobFlags, options: Options) -> None:
     """Run under supervision: the job's lock, its gates, its history, and whoever wants to be told."""
-    load_arrow()
+    load_arrow(custom=job.scoring.scorer is not None)
     from batchrun.schedule.supervise import Supervisor
 
     supervisor = Supervisor(job, options)

@@ -11,14 +11,14 @@ import sys
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
-def load_arrow() -> None:
+def load_arrow(*, custom: bool = False) -> None:
     """Load numpy and pyarrow, without what they start or load beside and nobody here uses.
 
-    numpy starts a thread of linear algebra for each further core (50 ms for one). pyarrow looks for pandas when it is first
-    handed a list, to ask what the list is (0.3 s): it now looks once and finds none. Whoever needs pyarrow's pandas conversions
-    later in this process still gets them: it then looks again.
+    numpy starts a thread of linear algebra for each further core (50 ms for one), which it keeps where `custom` code may use
+    them. pyarrow looks for pandas when it is first handed a list, to ask what the list is (0.3 s): it now looks once and finds
+    none. Whoever needs pyarrow's pandas conversions later in this process still gets them: it then looks again.
     """
-    own = _BLAS_THREADS not in os.environ
+    own = _BLAS_THREADS not in os.environ and not custom
     if own:
         os.environ[_BLAS_THREADS] = "1"
     try:

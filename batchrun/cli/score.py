@@ -63,7 +63,7 @@ def _run(folder: Path, overrides: list[tuple[str, object]], *, json_: bool, quie
     from batchrun.cli.process import load_arrow
     from batchrun.cli.table import show_summary
 
-    load_arrow()
+    load_arrow(custom=True)  # the run may have a scorer of its user's
     from batchrun.schedule.supervise import score_again
 
     summary, failed = score_again(folder, overrides)
