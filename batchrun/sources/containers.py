@@ -45,7 +45,7 @@ def container_of(part: Part) -> Container:
     if known is not None:
         return known
     with part.open() as stream:
-        head = next(chunks(stream, part.name), b"").removeprefix(BOM).lstrip()
+        head = next(chunks(stream, part.name, part.piece), b"").removeprefix(BOM).lstrip()
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"["):
@@ -68,7 +68,7 @@ def read(
     with part.open() as stream:
         if container == "parquet":
             return (yield from _parquet(part, stream, layout, index=index, skip=skip, done=done))
-        pieces = chunks(stream, part.name)
+        pieces = chunks(stream, part.name, part.piece)
         if container == "jsonl":
             read_lines = jsonl.lines if layout.lines else jsonl.records
             return (yield from read_lines(pieces, file=part.name, index=index, skip=skip, done=done))
@@ -85,7 +85,8 @@ def _parquet(part: Part, stream: BinaryIO, layout: Layout, *, index: int, skip: 
     from batchrun.sources import parquet  # noqa: PLC0415 -- 200 ms that the others need not pay
 
     try:
-        file = parquet.open_file(stream, part.name, repeating=layout.repeating)
+        buffer = part.piece // 4  # of each column
+        file = parquet.open_file(stream, part.name, repeating=layout.repeating, buffer=buffer)
         rows = parquet.records(file, name=part.name, index=index, skip=skip, done=done, structured=layout.structured)
         return (yield from rows)
     except OSError as error:

@@ -21,7 +21,6 @@ from batchrun.sources.containers import CONTAINERS, Container, Layout
 from batchrun.sources.format import Format
 from batchrun.sources.formats.registry import FORMATS
 from batchrun.sources.jsonl import record_of
-from batchrun.sources.lines import CHUNK
 from batchrun.sources.mapping import ColumnMap
 from batchrun.sources.places import HashedPart, Part, beside, resolve
 from batchrun.sources.record import ALWAYS_JSON, Line, Record, Row, RowError, Shaper, identifier_of
@@ -309,6 +308,6 @@ def _sha256(part: Part) -> str:
     """Return the SHA-256 of one file, read in chunks."""
     with part.open() as stream:
         hasher = hashlib.sha256()
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(part.piece):
             hasher.update(chunk)
         return hasher.hexdigest()

@@ -21,21 +21,21 @@ MAX_LINE: Final = 1 << 28
 BOM: Final = b"\xef\xbb\xbf"
 
 
-def chunks(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """Yield the content of `stream`, decompressed where its first bytes say gzip or zstd.
+def chunks(stream: BinaryIO, name: str, size: int = CHUNK) -> Iterator[bytes]:
+    """Yield the content of `stream`, read `size` bytes at a time, decompressed where its first bytes say gzip or zstd.
 
     Raises `DatasetError` where the compressed form is broken or cut, `StorageError` where it cannot be read.
     """
     try:
-        head = stream.read(CHUNK)
+        head = stream.read(size)
         if head.startswith(b"\x1f\x8b"):
-            yield from _gunzip(stream, head)
+            yield from _gunzip(stream, head, size)
         elif head.startswith(b"\x28\xb5\x2f\xfd"):
-            yield from _unzstd(stream, head)
+            yield from _unzstd(stream, head, size)
         else:
             while head:
                 yield head
-                head = stream.read(CHUNK)
+                head = stream.read(size)
     except (zlib.error, zstandard.ZstdError, EOFError) as error:
         raise DatasetError(
             [Problem(message=f"the compressed file is broken or cut: {error}", file=name, code="broken-file")]
@@ -90,11 +90,11 @@ def line_end(text: bytes, start: int, end: int) -> int:
     return end if stop < 0 else stop
 
 
-def _gunzip(stream: BinaryIO, head: bytes) -> Iterator[bytes]:
+def _gunzip(stream: BinaryIO, head: bytes, size: int) -> Iterator[bytes]:
     """Yield the content of all gzip members, at most `CHUNK` bytes at a time."""
     decoder = zlib.decompressobj(wbits=31)
     pending = head
-    while pending or (pending := stream.read(CHUNK)):
+    while pending or (pending := stream.read(size)):
         if decoder.eof:
             pending = pending.lstrip(b"\0")  # padding between members is allowed, RFC 1952
             if not pending:
@@ -108,12 +108,12 @@ def _gunzip(stream: BinaryIO, head: bytes) -> Iterator[bytes]:
         raise EOFError("it ends before its end mark")
 
 
-def _unzstd(stream: BinaryIO, head: bytes) -> Iterator[bytes]:
+def _unzstd(stream: BinaryIO, head: bytes, size: int) -> Iterator[bytes]:
     """Yield the content of all zstd frames."""
     factory = zstandard.ZstdDecompressor()
     decoder = factory.decompressobj()
     pending = head
-    while pending or (pending := stream.read(CHUNK)):
+    while pending or (pending := stream.read(size)):
         if decoder.eof:
             decoder = factory.decompressobj()
         piece = decoder.decompress(pending)

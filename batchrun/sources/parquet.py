@@ -30,17 +30,17 @@ MARK: Final = b"batchrun.dataset"
 _encode: Final = msgspec.json.Encoder(decimal_format="number", order=None).encode
 
 
-def open_file(source: BinaryIO, name: str, *, repeating: frozenset[str] = frozenset()) -> pq.ParquetFile:
+def open_file(source: BinaryIO, name: str, *, repeating: frozenset[str] = frozenset(), buffer: int = BUFFER) -> pq.ParquetFile:
     """Open one file for streaming; `name` is what messages call it, `repeating` columns have few distinct texts.
 
-    Raises `DatasetError` where it is no Parquet file.
+    `buffer` is how many bytes of a column are read at once. Raises `DatasetError` where it is no Parquet file.
     """
     try:
-        plain = pq.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER)
+        plain = pq.ParquetFile(source, pre_buffer=False, buffer_size=buffer)
         present = [field.name for field in plain.schema_arrow if field.name in repeating and _is_text(field.type)]
         if not present:
             return plain
-        return pq.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER, read_dictionary=present, metadata=plain.metadata)
+        return pq.ParquetFile(source, pre_buffer=False, buffer_size=buffer, read_dictionary=present, metadata=plain.metadata)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         message = f"is not a Parquet file that can be read: {str(error).splitlines()[0]}"
         raise DatasetError([Problem(message=message, file=name, code="broken-file")]) from None

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DATA_SUFFIXES: Final = (".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".csv", ".tsv")
 PACKED: Final = (".gz", ".zst")
 
+LOCAL_PIECE: Final = 1 << 18
+REMOTE_PIECE: Final = 1 << 22
+
 _WEB: Final = ("https://", "http://")
 
 
@@ -37,6 +40,11 @@ class Part:
     def remote(self) -> bool:
         """Whether it is on another machine."""
         return _is_remote(self.name)
+
+    @property
+    def piece(self) -> int:
+        """How many bytes to ask for at once: on another machine each time costs a round trip."""
+        return REMOTE_PIECE if self.remote and self._fetched is None else LOCAL_PIECE
 
     def open(self) -> BinaryIO:
         """Open the file for reading bytes from its start; raises `StorageError` where that fails."""

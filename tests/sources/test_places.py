@@ -1,8 +1,12 @@
 """Datasets on another machine: read through one door, fetched once, broken transfers never a short dataset."""
 
 import contextlib
+import gzip
+import hashlib
 import http.server
+import io
 import json
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from batchrun.errors import StorageError, UsageError
-from batchrun.sources import open_dataset
+from batchrun.sources import open_dataset, places
 from batchrun.sources.check import check_dataset
 from batchrun.sources.places import suffix
 
@@ -64,6 +69,52 @@ def test_a_web_address_is_fetched_once_for_all_passes(tmp_path: Path) -> None:
         assert dataset.digest() == open_dataset(str(tmp_path / "a.jsonl")).digest()
         assert asked == ["/a.jsonl?download=true"]
         assert len(list(open_dataset(f"{base}/b.parquet").samples())) == 2
+
+
+class Bucket:
+    """A stand-in for the door to buckets: one folder, whose every read is counted as a request would be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reads: list[int] = []
+
+    def glob(self, location: str) -> list[str]:
+        """Find the one file."""
+        return [location]
+
+    def size(self, location: str) -> int:
+        """Return the file's size."""
+        return (self.folder / location.rpartition("/")[2]).stat().st_size
+
+    def open_input(self, location: str) -> io.BytesIO:
+        """Open the file."""
+        reads = self.reads
+
+        class Counted(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                reads.append(size or -1)
+                return super().read(size)
+
+        return Counted((self.folder / location.rpartition("/")[2]).read_bytes())
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+def test_a_bucket_is_asked_seldom_and_for_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    prompts = [random.Random(n).randbytes(600).hex() for n in range(2000)]
+    content = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts).encode()
+    if name == "a.parquet":
+        pq.write_table(pa.table({"prompt": prompts}), tmp_path / name, use_dictionary=False)
+    else:
+        packed = {"a.jsonl": content, "a.jsonl.gz": gzip.compress(content), "a.jsonl.zst": zstandard.compress(content)}
+        (tmp_path / name).write_bytes(packed[name])
+    bucket = Bucket(tmp_path)
+    monkeypatch.setattr(places, "_remote", lambda: bucket)
+    dataset = open_dataset(f"s3://bucket/{name}", format="batchrun")
+    bucket.reads.clear()
+    assert check_dataset(dataset, hashing=True).ok
+    assert len(bucket.reads) < 12
+    assert dataset.digest() == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+    assert [sample.index for sample in dataset.samples(done=bytes([1]) * 1990)] == list(range(1990, 2000))
 
 
 def test_an_address_without_a_file_is_a_storage_error(tmp_path: Path) -> None:
