@@ -29,6 +29,7 @@ from batchrun.engine.stopping import StopSignal
 from batchrun.engine.telemetry import EngineSummary, Progress
 from batchrun.job import Endpoint, Job
 from batchrun.pricing.book import PriceBook
+from batchrun.pricing.rates import dollars
 from batchrun.records import Attempt, Failure, Request, Sample, Usage
 from batchrun.sources import Dataset
 from batchrun.storage.folder import RunFolder
@@ -191,7 +192,8 @@ class Calls:
     def price(self, usage: Usage, model: str, at_us: int) -> Decimal | None:
         """Return what a usage costs, None where its model has no price."""
         if self._priced[0] is not usage:
-            self._priced = usage, self._plan.book.cost(usage, model, at_us, batch=self._batch).usd
+            amounts = self._plan.book.amounts(usage, model, at_us, batch=self._batch)
+            self._priced = usage, None if amounts is None else dollars(sum(amounts.values()))
         return self._priced[1]
 
     def wiring(self, transport: object, redact: Callable[[str], str]) -> Wiring:
