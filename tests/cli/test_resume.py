@@ -102,11 +102,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_with_4_and_what_is_on_it_stays_valid(shell: Shell, small_disk: Path) -> None:
     async def say(peer: Peer, asked: Asked) -> None:
         del asked
+        await asyncio.sleep(0.01)  # two at a time: a second for all of them, in which a full disk is noticed
         await peer.say(reply(LARGE))
 
     data = shell.write("rows.jsonl", *({"prompt": f"row {row}"} for row in range(200)))
     with endpoint(say) as served:
-        flags = ("run", data, "--model", "m", "--base-url", served.base_url, "--out", small_disk / "out")
+        slowly = ("--set", "limits.concurrency=2")
+        flags = ("run", data, "--model", "m", "--base-url", served.base_url, "--out", small_disk / "out", *slowly)
         full = shell(*flags)
         assert full.code == 4, full.err
         assert "resume" in full.err
