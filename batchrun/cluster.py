@@ -1,4 +1,4 @@
-"""Workers as actors of a Ray cluster, and the broker as one more: `[engine] kind = "ray"`.
+"""Workers as actors of a Ray cluster, and the broker as one more: `[engine] kind = "ray"`; ranges finished as its tasks.
 
 The broker's actor costs no processor of the cluster's account, each worker's one. A worker is the very body that a
 process of `--workers` runs; only the carrier of its questions differs. `address` names a cluster ("auto": the one
@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from batchrun.engine.distributed.broker import Broker
 from batchrun.engine.distributed.messages import (
@@ -42,7 +43,14 @@ try:
 except ImportError:
     raise MissingExtra('[engine] kind = "ray"', "ray") from None
 
+if TYPE_CHECKING:
+    from batchrun.finish.part import Order as FinishOrder
+    from batchrun.finish.part import Part, Range
+
 DRIVER: Final = "driver"
+AHEAD: Final = 2  # tasks a worker that are under way or wait to be put together
+TASK_RETRIES: Final = 1
+SILENT_S: Final = 900.0
 STORE_BYTES: Final = 80 << 20  # of shared memory, the least that Ray takes: nothing is kept in it
 
 
@@ -102,12 +110,10 @@ class RayCrew:
         self._parts = job.limits, runs, workers, prior
         self._workers = workers
         self._actors: dict[str, Any] = {}
+        self._connection = ExitStack()
 
     async def __aenter__(self) -> Self:
-        self._is_ours = not ray.is_initialized()
-        if self._is_ours:
-            with _signals_kept():
-                _connect(self._address, self._workers)
+        self._connection.enter_context(connected(self._address, self._workers))
         self._broker = ray.remote(num_cpus=0)(BrokerActor).remote(*self._parts)
         self._line = ActorLine(self._broker, DRIVER)
         return self
@@ -115,8 +121,7 @@ class RayCrew:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for actor in (*self._actors.values(), self._broker):
             ray.kill(actor)
-        if self._is_ours:
-            ray.shutdown()
+        self._connection.close()
 
     async def look(self, look: Look) -> View:
         """Ask the broker how far the run is."""
@@ -142,6 +147,62 @@ class RayCrew:
     def kill(self, worker: str) -> None:
         """End a worker's actor."""
         ray.kill(self._actors[worker])
+
+
+def spread(order: FinishOrder, ranges: Sequence[Range]) -> Generator[Part | None]:
+    """Have ranges finished as tasks of the cluster; yield what each came to, in order, None for one that was not finished."""
+    from batchrun.finish.part import encode_order as encoded  # noqa: PLC0415 - loaded when a run ends
+
+    job, content = order.job, encoded(order)
+    task: Any = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(_finish)
+    waiting, at_work = deque(ranges), deque[Any]()
+    with connected(job.engine.address, job.engine.workers):
+        try:
+            while waiting or at_work:
+                while waiting and len(at_work) < AHEAD * job.engine.workers:
+                    at_work.append(task.remote(content, waiting.popleft()))
+                yield _result(at_work.popleft())
+        finally:
+            for reference in at_work:
+                ray.cancel(reference, force=True)
+
+
+def _finish(order: bytes, rows: Range) -> Part | None:
+    """Finish one range, in a process of the cluster."""
+    from batchrun.finish.part import OrderedFinisher  # noqa: PLC0415 - loaded when a run ends
+    from batchrun.finish.part import decode_order as decoded  # noqa: PLC0415
+
+    with suppress(BatchrunError), closing(OrderedFinisher(decoded(order))) as finisher:
+        return finisher.finish(rows)
+    return None  # the driver comes upon the error too, and says what it is
+
+
+def _result(reference: Any) -> Part | None:
+    """Return what a task came to, None where it failed or its process died."""
+    try:
+        part: Part | None = ray.get(reference, timeout=SILENT_S)
+    except RayError:
+        return None
+    return part
+
+
+@contextmanager
+def connected(address: str | None, workers: int) -> Iterator[None]:
+    """Be connected to the cluster at `address`, or to one started here for as long; a connection that is there serves."""
+    if ray.is_initialized():
+        yield
+        return
+    with _signals_kept():
+        _connect(address, workers)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def is_connected() -> bool:
+    """Whether a cluster is at hand already."""
+    return bool(ray.is_initialized())
 
 
 async def _left(work: Any) -> bool:

@@ -9,11 +9,11 @@ and the journal holds their segments side by side: what finishes a run sees no d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from msgspec.structs import replace
@@ -27,13 +27,21 @@ from batchrun.engine.distributed.ranges import SMALLEST, Ranges
 from batchrun.engine.stopping import StopSignal, deadline_reached
 from batchrun.engine.telemetry import EngineSummary, Progress
 from batchrun.errors import BatchrunError, StorageError, UsageError
-from batchrun.job import Select
+from batchrun.job import Job, Select
 from batchrun.storage.index import AGAIN, JournalIndex
 from batchrun.transport import Credential
 from batchrun.worker import Order, needed
 
+if TYPE_CHECKING:
+    from batchrun.finish import Others
+    from batchrun.finish.part import Spread
+
 TICK_S: Final = 0.1
 DEATHS_A_WORKER: Final = 3
+WORTH_SHARING: Final = 20_000
+"""Calls landed from which on finishing them in several processes is sooner done: starting those takes a second."""
+WORTH_A_CLUSTER: Final = 500_000
+"""... where a cluster would have to be started for it."""
 LEAVE_S: Final = 20.0  # beyond the grace of a stop, until a worker that has not left is ended
 
 Runs = list[tuple[int, int | None]]
@@ -152,6 +160,37 @@ class Driver:
             self.progress.cost += self._prior
 
 
+def connected(job: Job) -> AbstractContextManager[None]:
+    """Hold the connection to the Ray cluster of a job. Raises `MissingExtra`, `UsageError`."""
+    from batchrun import cluster  # noqa: PLC0415 - an optional extra
+
+    return cluster.connected(job.engine.address, min(job.engine.workers, job.limits.concurrency))
+
+
+def finishers(job: Job, bad_rows: Mapping[int, str]) -> Others | None:
+    """Return who shares the finishing of a run with this process; None where the job has one worker."""
+    from batchrun.finish import Others  # noqa: PLC0415 - loaded when a run ends
+    from batchrun.finish.processes import Processes  # noqa: PLC0415
+
+    workers, least = job.engine.workers, WORTH_SHARING
+    if job.engine.kind == "ray":
+        from batchrun import cluster  # noqa: PLC0415 - an optional extra
+
+        spread: Spread = cluster.spread
+        if job.engine.address is None and not cluster.is_connected():
+            least = WORTH_A_CLUSTER
+    elif workers > 1:
+        spread = Processes(workers)
+    else:
+        return None
+    return Others(spread=spread, workers=workers, least=least, price_text=_price_text(job), bad_rows=bad_rows)
+
+
+def _price_text(job: Job) -> str | None:
+    """Return the text of the price file that a job names."""
+    return Path(job.prices.file).read_text(encoding="utf-8") if job.prices.file else None
+
+
 def unlanded(plan: Plan, index: JournalIndex) -> Runs:
     """Return the places of the chosen rows that may have a call to make, as (start, stop) in order.
 
@@ -196,8 +235,7 @@ def _crew(plan: Plan, runs: Runs, workers: int, prior: Decimal) -> Crew:
 
 def _orders(plan: Plan, workers: int) -> Callable[[int], Order]:
     """Return what makes the order of each worker."""
-    file = plan.job.prices.file
-    price_text = Path(file).read_text(encoding="utf-8") if file else None
+    price_text = _price_text(plan.job)
 
     def order(number: int) -> Order:
         return Order(

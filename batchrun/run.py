@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from batchrun.collect import Show
     from batchrun.engine.stopping import StopSignal
     from batchrun.engine.telemetry import EngineSummary
-    from batchrun.finish import Judge
+    from batchrun.finish import Judge, Others
     from batchrun.pricing.book import PriceBook
     from batchrun.sources import Dataset
     from batchrun.storage.folder import RunFolder
@@ -91,7 +91,7 @@ def run(
 
     options = options or Options()
     _require_prices(job, book_of(job))
-    with _prepared(job, options) as parts, observing(job, parts.folder.run_id, environ) as observer:
+    with _prepared(job, options) as parts, _cluster(job), observing(job, parts.folder.run_id, environ) as observer:
         began = time.monotonic()
         with endpoint(job, parts.dataset, options) as called:
             plan = Plan(
@@ -111,6 +111,15 @@ def run(
         summary = _finished(parts, engine, time.monotonic() - began, judge)
         observer.finished(summary, engine.stopped)
         return RunResult(folder=parts.folder.path, summary=summary, stopped=engine.stopped)
+
+
+def _cluster(job: Job) -> AbstractContextManager[None]:
+    """Hold the connection to the job's cluster, where it names one, for as long as both halves of a run need it."""
+    if job.engine.kind != "ray":
+        return nullcontext()
+    from batchrun.distribute import connected  # noqa: PLC0415 - loaded when a run begins
+
+    return connected(job)
 
 
 def cancel_batches(job: Job, path: Path, *, environ: Mapping[str, str] = os.environ) -> int:
@@ -410,9 +419,10 @@ def _finished(parts: Parts, engine: EngineSummary | None, session_s: float, judg
     summary = finish(
         job,
         folder,
-        parts.dataset.samples(),
+        parts.dataset.samples,
         parts.book,
         About(facts=about, expected_rows=total, judge=judge if stopped is None else None),
+        _others(job, parts.dataset),
     )
     rows, known = summary["rows"], summary.get("stop_when", {}).get("known", False)
     counts = {name: rows[name] for name in ("total", "landed", "succeeded", "errored", "canceled", "expired")}
@@ -429,6 +439,15 @@ def _finished(parts: Parts, engine: EngineSummary | None, session_s: float, judg
     )
     folder.write_manifest(finished)
     return summary
+
+
+def _others(job: Job, dataset: Dataset) -> Others | None:
+    """Return who shares the finishing, None where this process does it alone."""
+    if job.engine.kind == "local" and job.engine.workers == 1:
+        return None
+    from batchrun.distribute import finishers  # noqa: PLC0415 - loaded where it is asked for
+
+    return finishers(job, dataset.bad_rows)
 
 
 def _session(engine: EngineSummary, wall_s: float) -> dict[str, Any]:

@@ -162,6 +162,11 @@ class PriceBook:
         self._tariffs[model, at_us // bucket_us, tier, batch] = tariff
         return tariff
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Return the models whose prices were asked for, which `snapshot` holds."""
+        return tuple(sorted(self._cards))
+
     def card(self, model: str) -> Card | None:
         """Return all that is known of the model's prices: the library's card with the user's laid over it."""
         if model not in self._cards and not self._closed:

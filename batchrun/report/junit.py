@@ -7,7 +7,9 @@ characters) is replaced by U+FFFD; everything else is escaped.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, Final
 
 from batchrun.records import Row
@@ -36,6 +38,11 @@ class JUnitWriter:
     def add_many(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Write the test cases of rows by their columns (`NEEDED`)."""
         self._stream.write(cases(columns).encode())
+
+    def copy(self, cases_file: Path) -> None:
+        """Write test cases that stand in a file."""
+        with cases_file.open("rb") as written:
+            shutil.copyfileobj(written, self._stream)
 
     def next_suite(self, suite: str) -> None:
         """End the suite and begin another one."""

@@ -288,7 +288,7 @@ def billionths(values: Sequence[int | None]) -> pa.Array[Any]:
     words = np.array(amounts, dtype="q")
     low_high = (words, words >> 63)  # Arrow keeps the machine's order
     pairs = np.stack(low_high if sys.byteorder == "little" else low_high[::-1], axis=1)
-    bitmap = pa.array(valid, pa.bool_()).buffers()[1] if valid else None
+    bitmap = None if all(valid) else pa.array(valid, pa.bool_()).buffers()[1]
     return pa.Array.from_buffers(MONEY, len(valid), [bitmap, pa.py_buffer(pairs.tobytes())])
 
 
