@@ -81,7 +81,7 @@ def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("a.jsonl", b'{"prompt": "one"}\n{broken\n'),
-        ("a.jsonl.gz", gzip.compress(b'{"prompt": "one"}\n') + b"\0" * 9),
+        ("a.jsonl.gz", gzip.compress(b'{"prompt": "one"}\n', mtime=0) + b"\0" * 9),
         ("a.json", b'[{"prompt": "one"}]\n\n'),
         ("a.csv", b"prompt\none\n"),
     ],
