@@ -116,6 +116,8 @@ class MessagesState:
             if kind is BlockDelta:
                 delta = event.delta
                 if event.index != index or type(delta) is not fits:
+                    if type(delta) in usual.SILENT_DELTAS:
+                        continue
                     block = self._at.get(event.index)
                     if block is None or type(delta) is not block.fits:
                         after = place

@@ -38,11 +38,19 @@ class Signature(Struct, tag="signature_delta", gc=False):
     """Nothing in it is ours."""
 
 
+class Citations(Struct, tag="citations_delta", gc=False):
+    """Nor in this."""
+
+
+class Compaction(Struct, tag="compaction_delta", gc=False):
+    """Nor in this."""
+
+
 class BlockDelta(Struct, tag="content_block_delta", gc=False):
     """A part of the block at `index`."""
 
     index: int
-    delta: Text | Json | Thinking | Signature
+    delta: Text | Json | Thinking | Signature | Citations | Compaction
 
 
 class BlockStop(Struct, tag="content_block_stop", gc=False):
@@ -127,6 +135,7 @@ class MessageStop(_Routed, tag="message_stop", rename={"metrics": "amazon-bedroc
 
 Event = BlockDelta | BlockStop | Ping | MessageStart | BlockStart | MessageDelta | MessageStop
 DELTA_OF: Final = {"text": Text, "tool_use": Json, "thinking": Thinking}
+SILENT_DELTAS: Final = frozenset({Signature, Citations, Compaction})
 
 _SURELY_SHALLOW: Final = 2 * MAX_DEPTH  # bytes: what is opened more often than that needs more to be closed
 _REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -142,8 +142,10 @@ def test_known_silent_blocks_are_not_unknown(answer: Answer) -> None:
         delta("thinking_delta", 4, thinking="b"),
         delta("signature_delta", 4, signature="x"),
     ]
-    reply = answer(stream(START, *silent, *thinking, STOP, END))
+    more = [delta(kind, index) for kind in ("signature_delta", "citations_delta", "compaction_delta") for index in (4, 9, "4")]
+    reply = answer(stream(START, *silent, *thinking, *more, STOP, END))
     assert (reply.unknown, reply.text, reply.thinking, reply.tool_uses) == (0, "", "ab", ())
+    assert reply.warnings == ()
 
 
 def test_a_repeated_start_resets_nothing(answer: Answer) -> None:
