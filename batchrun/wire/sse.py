@@ -88,9 +88,11 @@ class EventBuffer:
 
     def _with_lf(self, chunk: bytes) -> bytes:
         """Turn CRLF and CR into LF, also where a chunk ended between the two."""
-        if self._after_cr and chunk.startswith(b"\n"):
+        if not chunk:
+            return chunk
+        after_cr, self._after_cr = self._after_cr, chunk.endswith(b"\r")
+        if after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
-        self._after_cr = chunk.endswith(b"\r") or (self._after_cr and not chunk)
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 

@@ -43,6 +43,11 @@ def test_rules(stream: bytes, expected: list[Event]) -> None:
     assert read_all([stream]) == expected
 
 
+@pytest.mark.parametrize("chunks", [[b"data: a\r", b"\n", b"\ndata: b"], [b"data: a\r", b"", b"\n\n", b"data: b"]])
+def test_a_line_end_cut_in_two_is_one_line_end(chunks: list[bytes]) -> None:
+    assert read_all(chunks) == [Event(b"", b"a"), Event(b"", b"b")]
+
+
 PIECES = st.sampled_from(
     [
         b"data: ",
