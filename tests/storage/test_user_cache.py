@@ -82,6 +82,9 @@ def test_it_is_in_the_home_folder_where_no_other_is_named(tmp_path: Path, monkey
     keep("a", b"1", b"content")
     assert (tmp_path / ".cache" / "batchrun" / "a").exists()
     assert kept("a", b"1") == b"content"
+    monkeypatch.setenv("HOME", str(tmp_path / "missing"))
+    keep("b", b"1", b"content")
+    assert not (tmp_path / "missing").exists()
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it returns where there is no home
     keep("b", b"1", b"content")
     assert kept("b", b"1") is None
