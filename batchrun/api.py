@@ -206,7 +206,7 @@ def resume(
     >>> batchrun.resume("reports/first").rows["landed"]
     3
     """
-    job, options = resumable(Path(folder), overrides=tuple((overrides or {}).items()), retry_errors=retry_errors)
+    job, options = resumable(folder, overrides=tuple((overrides or {}).items()), retry_errors=retry_errors)
     return _on_a_thread(lambda stop: _run(job, options, stop, None, supervise=supervise))
 
 

@@ -177,15 +177,26 @@ def _name_of(location: str) -> str:
 
 
 def resumable(
-    path: Path, *, overrides: Sequence[tuple[str, object]] = (), force: bool = False, retry_errors: bool = False
+    run: str | os.PathLike[str],
+    *,
+    overrides: Sequence[tuple[str, object]] = (),
+    force: bool = False,
+    retry_errors: bool = False,
 ) -> tuple[Job, Options]:
-    """Return the job and the options that go on with the run in the folder `path`.
+    """Return the job and the options that go on with the run in a folder, on this machine's disk or in a bucket.
 
     What `run.json` does not keep because it may be a secret is taken from the job file again. Raises `UsageError`
     where the folder is no run's, or the job file is gone.
     """
     from batchrun.storage.folder import RunFolder  # noqa: PLC0415 - loaded when a run begins
 
+    path, place = Path(run), None
+    if _REMOTE in os.fspath(run):
+        from batchrun.storage.mirror import pull, spool_folder  # noqa: PLC0415 - only for a run in a bucket
+
+        place = os.fspath(run).rstrip("/")
+        path = spool_folder(place, os.environ)
+        pull(place, path)
     folder = RunFolder.open(path)
     manifest = folder.read_manifest()
     given = {key for key, _ in overrides}
@@ -194,10 +205,10 @@ def resumable(
     if missing:
         if manifest.job_file is None or not Path(manifest.job_file).exists():
             hint = " ".join(f"--set {key}=…" for key in missing)
-            raise UsageError(f"{path}: run.json does not keep {', '.join(missing)} and the job file is gone", hint=hint)
+            raise UsageError(f"{run}: run.json does not keep {', '.join(missing)} and the job file is gone", hint=hint)
         original = to_builtins(load_job(manifest.job_file))
         taken = [(key, _at(original, key)) for key in missing]
-    job = with_overrides(manifest.resolved_job(), [*taken, ("out", str(folder.path)), *overrides])
+    job = with_overrides(manifest.resolved_job(), [*taken, ("out", place or str(folder.path)), *overrides])
     options = Options(simulate=manifest.simulated, force=force, retry_errors=retry_errors, job_file=manifest.job_file)
     return job, options
 

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -31,13 +30,13 @@ def execute(job: Job, flags: JobFlags, *, job_file: str | None, force: bool) -> 
     _run(job, flags, Options(simulate=flags.simulate, force=force, job_file=job_file))
 
 
-def resume(folder: Path, flags: JobFlags, *, retry_errors: bool, force: bool, resubmit: bool) -> None:
-    """Go on with the run in `folder`, its own job under the flags' overrides."""
+def resume(run: str, flags: JobFlags, *, retry_errors: bool, force: bool, resubmit: bool) -> None:
+    """Go on with the run at a path or address, its own job under the flags' overrides."""
     from msgspec.structs import replace
 
     from batchrun.run import resumable
 
-    job, options = resumable(folder, overrides=flags.overrides(), force=force, retry_errors=retry_errors)
+    job, options = resumable(run, overrides=flags.overrides(), force=force, retry_errors=retry_errors)
     _run(job, flags, replace(options, resubmit=resubmit))
 
 
@@ -57,7 +56,7 @@ def _run(job: Job, flags: JobFlags, options: Options) -> None:
             show_summary(result.summary)
         if ended.error is not None:
             if ended.error.hint:
-                ended.error.hint = ended.error.hint.replace("RUN", str(result.folder))
+                ended.error.hint = ended.error.hint.replace("RUN", str(result.summary["folder"]))
             raise ended.error
 
 

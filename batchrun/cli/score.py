@@ -13,7 +13,7 @@ PROFILES = ("default", "exact", "bfcl")
 
 
 @click.command("score", epilog="Example: batchrun score answers.parquet --profile bfcl --out verdicts.parquet")
-@click.argument("source", metavar="RUN|FILE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN|FILE")
 @click.option("--profile", type=click.Choice(PROFILES), help="How strict [default: the run's, or `default`].")
 @click.option("--scorer", metavar="PKG.MODULE:CLASS", help="A scorer of your own.")
 @click.option(
@@ -24,7 +24,7 @@ PROFILES = ("default", "exact", "bfcl")
 @click.option("--json", "json_", is_flag=True, help="Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(
-    source: Path,
+    source: str,
     profile: str | None,
     scorer: str | None,
     out: Path | None,
@@ -44,12 +44,12 @@ def command(
     if scorer is not None:
         overrides.append(("scoring.scorer", scorer))
     overrides += _sets(set_)
-    if source.is_dir():
+    if "://" in source or Path(source).is_dir():
         if out is not None or columns:
             raise UsageError("--out and --column are for a FILE of answers; a RUN is scored in place")
         _run(source, overrides, json_=json_, quiet=quiet)
     else:
-        _file(source, out, columns, overrides, json_=json_, quiet=quiet)
+        _file(Path(source), out, columns, overrides, json_=json_, quiet=quiet)
 
 
 def _sets(assignments: tuple[str, ...]) -> list[tuple[str, object]]:
@@ -58,7 +58,7 @@ def _sets(assignments: tuple[str, ...]) -> list[tuple[str, object]]:
     return [parse_set(assignment) for assignment in assignments]
 
 
-def _run(folder: Path, overrides: list[tuple[str, object]], *, json_: bool, quiet: bool) -> None:
+def _run(folder: str, overrides: list[tuple[str, object]], *, json_: bool, quiet: bool) -> None:
     """Score a finished run again."""
     from batchrun.cli.process import load_arrow
     from batchrun.cli.table import show_summary

@@ -141,12 +141,14 @@ class Supervisor:
             self.warnings.append(described(error))
 
 
-def score_again(path: Path, overrides: Sequence[tuple[str, object]] = ()) -> tuple[dict[str, Any], BatchrunError | None]:
-    """Score the run in the folder `path` again and judge its gates anew; return its summary and the gate that has not held.
+def score_again(
+    folder: str | os.PathLike[str], overrides: Sequence[tuple[str, object]] = ()
+) -> tuple[dict[str, Any], BatchrunError | None]:
+    """Score a run again, on disk or in a bucket, and judge its gates anew; return its summary and the gate that has not held.
 
     The history keeps what the run was when it ended. Raises `UsageError` where the folder is no run's.
     """
-    job, options = resumable(path, overrides=overrides)
+    job, options = resumable(folder, overrides=overrides)
     judge = Judging(job, Home.of(job, options.root))
     summary = rescore(job, options, judge)
     return summary, judge.error or _failed_gate(judge.found)

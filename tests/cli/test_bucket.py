@@ -1,10 +1,12 @@
 """A dataset read from a bucket and a run written to one, against an S3-speaking server on loopback."""
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
 import pytest
 
 from batchrun.cli import main
@@ -61,3 +63,19 @@ def test_a_run_lives_in_a_bucket_and_goes_on_from_there(bucket: pa_fs.FileSystem
     infos = bucket.get_file_info(pa_fs.FileSelector("data/runs/one/journal"))
     grown = [info for info in infos if info.base_name.endswith(".journal") and info.base_name not in journals and info.size > 100]
     assert not grown, "the second run called nothing"
+
+
+def test_a_run_in_a_bucket_is_gone_on_with_and_scored_again_by_its_address(bucket: pa_fs.FileSystem, tmp_path: Path) -> None:
+    """From another machine, with no job file: what is missing is called, and the results are in the bucket."""
+    place = "s3://data/runs/two"
+    quick = ("--simulate", "-q", "--set", "simulate.first_byte_ms=0", "--set", "simulate.token_ms=0")
+    stopped = run(
+        "run", str(DATASET), "--model", "claude-sonnet-4-20250514", "--out", place, *quick, "--set", "limits.max_cost_usd=0.02"
+    )
+    assert stopped == 6
+    (tmp_path / "spool").rename(tmp_path / "lost")
+    assert run("resume", place, "-q", "--set", "limits.max_cost_usd=5") == 0
+    assert pq.read_table(bucket.open_input_file("data/runs/two/results.parquet")).num_rows == 26
+    assert run("score", place, "-q", "--profile", "exact") == 0
+    with bucket.open_input_stream("data/runs/two/summary.json") as stream:
+        assert json.loads(stream.read())["profile"] == "exact"
