@@ -565,3 +565,27 @@ def test_a_disk_that_never_answers_does_not_hang_the_end(
     assert landed(tmp_path) == [0]
     hold.set()
     journal.close()
+
+
+def test_attempts_read_together_are_those_read_one_by_one(
+    tmp_path: Path, attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of order, several a row, with gaps, over two segments and the border of a window, in runs of any length."""
+    monkeypatch.setattr("batchrun.storage.index.WINDOW", 32)
+    ordinals = [n for n in range(100) if n % 7]
+    for writer, part in (("a", ordinals[::2]), ("b", [*reversed(ordinals), *ordinals[::5]])):
+        with Journal(tmp_path, writer=writer) as journal:
+            for number, ordinal in enumerate(part):
+                journal.append(attempt(ordinal, number=number + 1))
+    wanted = [*range(3, 50), 52, 63, 64, 90, 200]
+    for gap, most in ((0, 1), (16 << 10, 300), (16 << 10, 4 << 20)):
+        monkeypatch.setattr("batchrun.storage.index.GAP_BYTES", gap)
+        monkeypatch.setattr("batchrun.storage.index.READ_BYTES", most)
+        with JournalIndex(tmp_path) as index:
+            one_by_one = [index.attempts(ordinal) for ordinal in wanted]
+            assert index.attempts_of(wanted) == one_by_one
+            assert [len(attempts) for attempts in one_by_one][-1] == 0
+            assert max(map(len, one_by_one)) == 3
+            sizes = [index.bytes_of(ordinal, ordinal + 1) for ordinal in range(100)]
+            assert index.bytes_of(3, 90) == sum(sizes[3:90]) > 0
+            assert index.attempts_of([]) == []
