@@ -118,13 +118,14 @@ def a_row(number: int, chance: random.Random) -> dict[str, Any]:
 def landed(ordinal: int, chance: random.Random) -> list[Attempt]:
     """Return the attempts of one call, the last one final."""
     row, model = ordinal // (len(MODELS) * REPEATS), MODELS[ordinal // REPEATS % len(MODELS)]
-    fate, common = chance.random(), {"ordinal": ordinal, "model": model, "queued_ms": chance.random()}
+    fate, common = chance.random(), dict[str, Any](ordinal=ordinal, model=model, queued_ms=chance.random())
     began = 1_763_829_000_000_000 + ordinal * 10**9
     tried: list[Attempt] = []
     if fate < 0.2:
         cut = Failure(kind="truncated", retry="retry", message="cut", usage=Usage(input_tokens=9, output_tokens=ordinal % 7))
-        told = {"started_at_us": began, "http_status": 200}
-        tried.append(Attempt(attempt=1, final=False, status="errored", failure=cut, **told, **common))
+        tried.append(
+            Attempt(attempt=1, final=False, status="errored", failure=cut, started_at_us=began, http_status=200, **common)
+        )
     if fate < 0.1:
         lost = Failure(kind="http", retry="stop_row", message=f"overloaded {row % 60}", type=f"error_{row % 70}", status=529)
         return [*tried, Attempt(attempt=2, final=True, status="errored", failure=lost, http_status=529, **common)]
@@ -147,7 +148,7 @@ def landed(ordinal: int, chance: random.Random) -> list[Attempt]:
         message_id=f"msg_{ordinal}",
         model=model,
     )
-    clocks = {"started_at_us": began, "ttft_ms": 100 * chance.random(), "latency_ms": 100 + 900 * chance.random(), "events": 9}
+    common |= {"started_at_us": began, "ttft_ms": 100 * chance.random(), "latency_ms": 100 + 900 * chance.random(), "events": 9}
     cached = "20251101T000000Z-abcdef" if ordinal % 53 == 1 else None
     answer = Attempt(
         attempt=len(tried) + 1,
@@ -156,7 +157,6 @@ def landed(ordinal: int, chance: random.Random) -> list[Attempt]:
         reply=reply,
         cached_from=cached,
         http_status=200,
-        **clocks,
         **common,
     )
     return [*tried, answer]
