@@ -139,13 +139,12 @@ def _write_lines(whole: Repriced, format_: str, output: Path | None, *, changed:
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    from batchrun.pricing.table import to_arrow
     from batchrun.storage.atomic import replacing
-    from batchrun.storage.tables import write_table
+    from batchrun.storage.tables import cost_table, write_table
 
     tables = []
     for side in ("billed", "repriced") if changed else ("billed",):
-        lines = to_arrow(getattr(whole, f"{side}_lines"))
+        lines = cost_table(getattr(whole, f"{side}_lines"))
         tables.append(lines.add_column(0, "prices", pa.array([side] * lines.num_rows, pa.string())))
     table = pa.concat_tables(tables)
     if format_ == "parquet":

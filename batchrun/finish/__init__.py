@@ -21,14 +21,13 @@ from batchrun.finish.ledger import Ledger
 from batchrun.finish.part import Files, Order, Part, RangeFinisher, Samples, Spread, cut
 from batchrun.job import Job, Select
 from batchrun.pricing.book import PriceBook
-from batchrun.pricing.table import to_arrow
 from batchrun.report.junit import JUnitWriter
 from batchrun.report.page import render_run
 from batchrun.scoring import open_scorer
 from batchrun.storage.atomic import replacing, write_bytes, write_text
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.results import ResultsWriter
-from batchrun.storage.tables import write_table
+from batchrun.storage.tables import cost_table, write_table
 from batchrun.storage.trouble import translated
 
 SCRATCH: Final = ".finishing"
@@ -86,7 +85,7 @@ def finish(
                 junit.copy(files.cases)
                 files.remove()
         junit.close()
-    write_table(folder.cost, to_arrow(ledger.costs.lines()), provenance)
+    write_table(folder.cost, cost_table(ledger.costs.lines()), provenance)
     summary = ledger.summary(about, run.expected_rows)
     if run.judge is not None:
         summary["gates"] = run.judge(summary, folder.path)

@@ -13,15 +13,12 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchrun.pricing.book import PriceBook
 from batchrun.pricing.lines import Cell, CostLine, CostSummary, KindCost, PricyRow
 from batchrun.pricing.rates import DAY_US, EXACT, KINDS, TOKEN_KINDS, Amounts, day_of, dollars, nanos, quantized
 from batchrun.records import Cost, Row, Usage
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MAX_PLACES = 10_000
 OTHER = "(other)"
@@ -305,24 +302,3 @@ def _ratios(total: Decimal | None, rows: int, correct: int, attempts: int) -> di
 def _share(total: Decimal | None, count: int) -> Decimal | None:
     """Return total / count to 9 places; None of nothing."""
     return None if total is None or not count else quantized(_RATIO.divide(total, count))
-
-
-def to_arrow(lines: Iterable[CostLine]) -> pa.Table:
-    """Return the lines as an Arrow table with `cost.parquet`'s schema; sums are decimal(38, 9)."""
-    import pyarrow as pa  # noqa: PLC0415 - loaded where a file is written
-
-    fields: list[tuple[str, pa.DataType]] = [
-        ("dimension", pa.string()),
-        ("value", pa.string()),
-        ("model", pa.string()),
-        ("kind", pa.string()),
-        ("rows", pa.int64()),
-        ("tokens", pa.int64()),
-        ("cost", pa.decimal128(38, 9)),
-        ("unpriced_rows", pa.int64()),
-        ("currency", pa.string()),
-    ]
-    schema = pa.schema(fields)
-    listed = list(lines)
-    columns: dict[str, list[Any]] = {name: [getattr(line, name) for line in listed] for name in schema.names}
-    return pa.table(columns, schema=schema)

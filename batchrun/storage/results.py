@@ -7,22 +7,20 @@ which bounds memory whatever the answers' size. This module knows columns; it co
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from decimal import Decimal
-from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrun.errors import StorageError
 from batchrun.records import Row, ToolUse
+from batchrun.storage.arrays import array, lists, strings, structs
 from batchrun.storage.atomic import replacing, without_surrogates
 from batchrun.storage.trouble import translated
 
@@ -31,7 +29,6 @@ GROUP_ROWS: Final = 1 << 16
 GROUP_BYTES: Final = 16 << 20
 _BATCH_ROWS: Final = 1 << 12
 _NANO: Final = 9
-_MOST_NANOS: Final = 10**18
 
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
 """The values of each column of `SCHEMA`, by its name, one a row; money in billionths of a dollar."""
@@ -236,60 +233,28 @@ def _parts(columns: Columns) -> Iterator[tuple[int, int]]:
             start, size = end, 0
 
 
-def _column(field: pa.Field[Any], values: Sequence[Any]) -> Any:
+def _column(field: pa.Field[Any], values: Sequence[Any]) -> pa.Array[Any]:
     """Return one column's values as an Arrow array of the field's type."""
-    kind = field.type
-    if pa.types.is_string(kind):
-        return _strings(values)
-    if pa.types.is_decimal(kind):
-        return billionths(values)
-    if pa.types.is_list(kind):
-        flat = [item for value in values for item in value]
-        items = _tool_uses(flat) if pa.types.is_struct(kind.value_type) else _strings(flat)
-        offsets = pa.array([0, *accumulate(map(len, values))], pa.int32())
-        return pa.ListArray.from_arrays(offsets, items, type=kind)
-    return pa.array(values, kind)
-
-
-def _strings(values: Sequence[str | None]) -> pa.Array[Any]:
-    """Return a string array; the usual case is one call."""
-    try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:
-        return pa.array([None if value is None else without_surrogates(value) for value in values], pa.string())
+    if field.name == "tool_calls":
+        return lists(values, _tool_uses([call for calls in values for call in calls]), field.type)
+    return array(values, field.type)
 
 
 def _tool_uses(calls: list[ToolUse]) -> pa.Array[Any]:
     """Return the struct array of `calls`; an id or a raw text that was not told is empty."""
     columns = [
-        _strings([call.id or "" for call in calls]),
-        _strings([call.name for call in calls]),
-        _strings([call.input for call in calls]),
-        _strings([call.raw or "" for call in calls]),
-        _strings([call.error for call in calls]),
+        strings([call.id or "" for call in calls]),
+        strings([call.name for call in calls]),
+        strings([call.input for call in calls]),
+        strings([call.raw or "" for call in calls]),
+        strings([call.error for call in calls]),
     ]
-    return pa.StructArray.from_arrays(columns, fields=list(TOOL_USE))
+    return structs(columns, TOOL_USE)
 
 
 def money(values: Iterable[Decimal | None]) -> pa.Array[Any]:
     """Return dollars as decimal128(18, 9), rounded half to even at the ninth place; None stays null."""
-    return billionths([_nanos(value) for value in values])
-
-
-def billionths(values: Sequence[int | None]) -> pa.Array[Any]:
-    """Return billionths of a dollar as decimal128(18, 9); None stays null.
-
-    Built from 128-bit integers directly, at a third of the cost of Arrow's own conversion.
-    """
-    valid = [value is not None for value in values]
-    amounts = [value or 0 for value in values]
-    if not -_MOST_NANOS < min(amounts, default=0) <= max(amounts, default=0) < _MOST_NANOS:
-        raise StorageError(f"an amount of {Decimal(max(amounts, key=abs)).scaleb(-_NANO)} dollars does not fit decimal(18, 9)")
-    words = np.array(amounts, dtype="q")
-    low_high = (words, words >> 63)  # Arrow keeps the machine's order
-    pairs = np.stack(low_high if sys.byteorder == "little" else low_high[::-1], axis=1)
-    bitmap = None if all(valid) else pa.array(valid, pa.bool_()).buffers()[1]
-    return pa.Array.from_buffers(MONEY, len(valid), [bitmap, pa.py_buffer(pairs.tobytes())])
+    return array([_nanos(value) for value in values], MONEY)
 
 
 def _nanos(value: Decimal | None) -> int | None:

@@ -11,8 +11,9 @@ from batchrun.job import PriceOverride, Prices
 from batchrun.pricing import PriceBook, open_book
 from batchrun.pricing.rates import us_of
 from batchrun.pricing.reprice import usage_of
-from batchrun.pricing.table import CostTable, combined, to_arrow
+from batchrun.pricing.table import CostTable, combined
 from batchrun.records import Cost, Row, ToolUse, Usage
+from batchrun.storage.tables import cost_table
 
 NO_VALUE: dict[str, Any] = dict.fromkeys(Row.__struct_fields__)
 PRICES = Prices(
@@ -200,11 +201,11 @@ def test_invented_tool_names_do_not_grow_the_table_without_end(monkeypatch: pyte
 def test_the_arrow_table_has_the_documented_columns_and_exact_money() -> None:
     book = open_book(PRICES)
     table = fill(CostTable(book), book, (a_row(input_tokens=10, output_tokens=2), Decimal("0.000000001")))
-    arrow = to_arrow(table.lines())
+    arrow = cost_table(table.lines())
     assert arrow.schema.field("cost").type == pa.decimal128(38, 9)
     assert arrow.column_names == ["dimension", "value", "model", "kind", "rows", "tokens", "cost", "unpriced_rows", "currency"]
     assert arrow.to_pylist()[-1]["cost"] == Decimal("0.000000001")
-    assert to_arrow([]).num_rows == 0
+    assert cost_table([]).num_rows == 0
 
 
 def test_the_cost_of_several_runs_is_that_of_one_with_all_their_rows() -> None:
