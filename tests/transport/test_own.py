@@ -7,20 +7,24 @@ import ssl
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trustme
 
 from batchrun.job import Endpoint, Timeout
 from batchrun.transport import Credential
+from batchrun.transport.base import Bounds
+from batchrun.transport.own.connection import Connection, Shared
 from batchrun.transport.own.deadlines import SHORTEST_SWEEP_S, Deadlines
 from batchrun.transport.own.pacing import FEWEST_STREAMS, LONGEST_TICK_S, tick_s, watch_s
 from batchrun.transport.own.transport import OwnTransport
-from tests.transport.servers import CHUNKED, Peer, Recorder, Script, serve
+from tests.transport.servers import CHUNKED, Peer, Recorder, Script, serve, sized
 
 BODY = b"{}"
 EVENTS = 40
 GAP_S = 0.02
+BOUNDS = Bounds(connect_s=5, first_byte_s=5, idle_s=5, total_s=20, max_body=1 << 20)
 CALL_AT = 20  # this event begins the first call
 
 
@@ -227,3 +231,75 @@ async def test_a_long_computation_is_no_silence() -> None:
         assert (await task).how == "complete"
         await transport.aclose()
     assert recorder.body == b"helloagain"
+
+
+class Wire:
+    """Stands for a socket's asyncio transport: keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.aborted = False
+
+    def get_extra_info(self, name: str) -> object:
+        """Be a plain socket, and no TLS one."""
+        return self if name == "socket" else None
+
+    def fileno(self) -> int:
+        """Be none that can be read without the loop."""
+        return -1
+
+    def is_closing(self) -> bool:
+        """Tell whether it was aborted."""
+        return self.aborted
+
+    def abort(self) -> None:
+        """Close."""
+        self.aborted = True
+
+    def write(self, data: bytes) -> None:
+        """Keep the bytes."""
+        self.written.append(data)
+
+
+def kept(shared: Shared) -> tuple[Connection, Wire]:
+    """Return a connection that has been used before, and its wire."""
+    connection, wire = Connection(shared), Wire()
+    connection.connection_made(cast("asyncio.BaseTransport", wire))
+    return connection, wire
+
+
+async def test_requests_of_one_moment_are_written_together_and_their_clocks_begin_then() -> None:
+    """Not one is held past the loop's next turn; one that was given up before is not written at all."""
+    shared = Shared(asyncio.get_running_loop(), 1024, 1.0)
+    pairs = [kept(shared) for _ in range(3)]
+    receivers = [Recorder() for _ in pairs]
+    calls = [
+        asyncio.ensure_future(connection.exchange(b"request", receiver, BOUNDS))
+        for (connection, _), receiver in zip(pairs, receivers, strict=True)
+    ]
+    await asyncio.sleep(0)
+    assert [wire.written for _, wire in pairs] == [[], [], []]
+    calls[1].cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [wire.written for _, wire in pairs] == [[b"request"], [], [b"request"]]
+    assert [len(receiver.sent_at) for receiver in receivers] == [1, 0, 1]
+    assert pairs[1][1].aborted
+    for connection, _ in pairs:
+        connection.close()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_bytes_before_the_request_has_left_are_no_reply_to_it() -> None:
+    """A server that says something on its own (408 before it closes) is taken for gone, and the call goes elsewhere."""
+    shared = Shared(asyncio.get_running_loop(), 1024, 1.0)
+    (connection, wire), receiver = kept(shared), Recorder()
+    call = asyncio.ensure_future(connection.exchange(b"request", receiver, BOUNDS))
+    await asyncio.sleep(0)
+    early = sized(b"timed out", status="408 Request Timeout")
+    connection.get_buffer(0)[: len(early)] = early
+    connection.buffer_updated(len(early))
+    assert (await call).how == "closed"
+    assert (receiver.status, receiver.sent_at, wire.written) == (None, [], [])
+    assert connection.untouched
+    assert not connection.alive

@@ -26,10 +26,15 @@ _CONFIRM_S: Final = 0.002
 """Silence counts once the loop has polled its sockets again: after a long computation bytes may be waiting."""
 
 
+_WRITTEN_TOGETHER: Final = 8
+"""Requests written one right after the other find the endpoint awake: waking a gateway on this machine costs more than
+writing to it. So they wait for each other, though never past the event loop's next turn."""
+
+
 class Shared:
     """What the connections of one transport have in common."""
 
-    __slots__ = ("buffer", "deadlines", "loop", "pacing")
+    __slots__ = ("_unwritten", "buffer", "deadlines", "loop", "pacing")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, buffer_size: int, shortest_limit_s: float) -> None:
         """Allocate the buffer and the timers."""
@@ -37,10 +42,27 @@ class Shared:
         self.buffer = memoryview(bytearray(buffer_size))
         self.deadlines = Deadlines(loop, shortest_limit_s)
         self.pacing = Pacing(loop, self.deadlines.running)
+        self._unwritten: list[Connection] = []
+
+    def write_soon(self, connection: Connection) -> None:
+        """Have `connection` write its request along with others."""
+        if not self._unwritten:
+            self.loop.call_soon(self._write)
+        self._unwritten.append(connection)
+        if len(self._unwritten) >= _WRITTEN_TOGETHER:
+            self._write()
+
+    def _write(self) -> None:
+        """Write all that waits."""
+        unwritten, self._unwritten = self._unwritten, []
+        for connection in unwritten:
+            connection.write_now()
 
 
 class Connection(asyncio.BufferedProtocol):
     """A connected socket. `alive` until it is lost or closed; `untouched` while a reply's first byte is out.
+
+    `unwritten` is a request that has not left yet; where it leaves on a kept connection, its receiver's clock begins.
 
     The loop reads it, until it leaves the loop (`_away`): then `pacing` does, and, while `_watched`, the
     arrivals since the last read are in `_arrivals`.
@@ -65,6 +87,7 @@ class Connection(asyncio.BufferedProtocol):
         "check_at",
         "idle_since",
         "untouched",
+        "unwritten",
     )
 
     def __init__(self, shared: Shared) -> None:
@@ -86,21 +109,37 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         self.alive = False
         self.untouched = True
+        self.unwritten = b""
 
     @property
     def usable(self) -> bool:
         """Whether a request can be written now."""
         return self.alive and self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes, receiver: Receiver, bounds: Bounds, started: float) -> Ended:
-        """Send `request`, push its reply into `receiver`, and return how that ended; `started` is when its clock began."""
-        ended = self._begin(receiver, bounds, started)
+    async def exchange(self, request: bytes, receiver: Receiver, bounds: Bounds, started: float | None = None) -> Ended:
+        """Send `request`, push its reply into `receiver`, and return how that ended.
+
+        `started` is when the receiver's clock began, with a connection that was opened for it; None: it begins with the write.
+        """
+        ended = self._begin(receiver, bounds, monotonic() if started is None else started)
         try:
-            cast("asyncio.Transport", self._transport).write(request)
+            if started is None:
+                self.unwritten = request
+                self._shared.write_soon(self)
+            else:
+                cast("asyncio.Transport", self._transport).write(request)
             return await ended
         finally:
             if not ended.done() or ended.cancelled():
                 self.close()
+
+    def write_now(self) -> None:
+        """Write the request that waits, unless its exchange has ended in the meantime."""
+        request, ended, receiver = self.unwritten, self._ended, self._receiver
+        if request and receiver is not None and ended is not None and not ended.done():
+            self.unwritten = b""
+            receiver.sent(monotonic())
+            cast("asyncio.Transport", self._transport).write(request)
 
     def close(self) -> None:
         """Close the socket at once; an exchange that is under way ends as `closed`."""
@@ -216,7 +255,7 @@ class Connection(asyncio.BufferedProtocol):
     def _take(self, begin: int, end: int, at: float) -> None:
         """Parse one piece of the buffer, which arrived at the time `at`."""
         reader = self._reader
-        if reader is None:
+        if reader is None or self.unwritten:
             self.close()  # bytes that nobody asked for: the connection is not to be trusted
             return
         self._last_at = at

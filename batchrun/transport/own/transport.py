@@ -70,18 +70,21 @@ class OwnTransport(Calls):
         async with self._slots:
             shared = self._shared or self._set_up()
             started = monotonic()
-            receiver.sent(started)
             connection = self._take(started)
             if connection is not None:
-                ended = await self._on(connection, request, receiver, bounds, started)
+                ended = await self._on(connection, request, receiver, bounds)
                 if not (connection.untouched and ended.how in {"closed", "reset"}):
                     return ended
+            if connection is None or connection.unwritten:
+                receiver.sent(started)
             opened = await self._connect(shared, bounds)
             if isinstance(opened, Ended):
                 return opened
             return await self._on(opened, request, receiver, bounds, started)
 
-    async def _on(self, connection: Connection, request: bytes, receiver: Receiver, bounds: Bounds, started: float) -> Ended:
+    async def _on(
+        self, connection: Connection, request: bytes, receiver: Receiver, bounds: Bounds, started: float | None = None
+    ) -> Ended:
         """Make the exchange on `connection`, and keep it if it can be used again."""
         try:
             return await connection.exchange(request, receiver, bounds, started)
