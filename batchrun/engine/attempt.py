@@ -8,6 +8,7 @@ what the bytes mean, why an attempt is made and what follows it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Final
@@ -145,7 +146,7 @@ class Exchange:
             first_call_ms=_ms(sent_at, self._first_call_at),
             latency_ms=_ms(sent_at, ended_at),
             events=self._decoder.events,
-            max_gap_ms=round(self._max_gap * 1000, 3) if self._max_gap else None,
+            max_gap_ms=_ms(0.0, self._max_gap) if self._max_gap else None,
             http_status=self.status,
             request_id=self.headers.get("request-id") or self.headers.get("x-request-id"),
         )
@@ -160,4 +161,4 @@ def _status(failure: Failure | None) -> Status:
 
 def _ms(begin: float | None, end: float | None) -> float | None:
     """Return the milliseconds between two moments, to the microsecond; None where one is missing."""
-    return None if begin is None or end is None else round((end - begin) * 1000, 3)
+    return None if begin is None or end is None else math.floor((end - begin) * 1e6 + 0.5) / 1000  # `round` is far slower
