@@ -8,7 +8,6 @@ that a page shows. This module refuses to know files and figures.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from itertools import compress
 from operator import attrgetter
 from typing import Any, Final, Self
@@ -27,12 +26,21 @@ BATCH_ROWS: Final = 1024
 BATCH_BYTES: Final = 8 << 20
 """A batch ends with the row that reaches one of these."""
 
+CHUNK_ROWS: Final = 128
+"""So many rows go from the journal to columns at a time: few enough to stay in a processor's cache on the way."""
+
+BESIDE: Final = ("events", "cached_from")
+"""What is counted of a row and is no column of `results.parquet`."""
+
 NO_ANSWER: Final = Score(outcome="infra_error", correct=None, score=None)
 _FREE: Final[Amounts] = {}
 
 _OF_SAMPLE: Final = ("id", "index", "tags", "cluster")
 _OF_SCORE: Final = ("outcome", "correct", "score", "explanation")
-_OF_ATTEMPT: Final = (*("model", "status", "queued_ms", "ttft_ms", "first_call_ms", "latency_ms", "http_status", "request_id"),)
+_OF_ATTEMPT: Final = (
+    *("model", "status", "queued_ms", "ttft_ms", "first_call_ms", "latency_ms", "http_status", "request_id"),
+    *BESIDE,
+)
 _OF_REPLY: Final = ("text", "thinking", "stop_reason", "completions", "logprobs", "message_id")
 _OF_USAGE: Final = (
     *("input_tokens", "output_tokens", "cache_read_tokens"),
@@ -41,7 +49,7 @@ _OF_USAGE: Final = (
 
 
 class Landed(Struct, kw_only=True):
-    """Rows by their parts: one value a row in each."""
+    """A few rows by their parts: one value a row in each."""
 
     samples: list[Sample] = []
     repeats: list[int] = []
@@ -51,63 +59,77 @@ class Landed(Struct, kw_only=True):
     amounts: list[Amounts | None] = []  # what the answer cost by kind, in billionths; None: not known
     wasted: list[int | None] = []  # what was billed for attempts thrown away
 
-
-class Batch:
-    """Rows finished together, in input order, and all the samples that were read for them."""
-
-    def __init__(self, read: Sequence[Sample], landed: Landed) -> None:
-        """`read` has samples too of which nothing has landed."""
-        self.read, self.landed = read, landed
-
-    def __len__(self) -> int:
-        return len(self.landed.finals)
-
-    @cached_property
     def columns(self) -> dict[str, list[Any]]:
-        """The rows as the columns of `results.parquet` (contract 5), money in billionths."""
-        landed = self.landed
-        replies = [final.reply for final in landed.finals]
-        failures = [final.failure for final in landed.finals]
+        """Return the rows as columns."""
+        replies = [final.reply for final in self.finals]
+        failures = [final.failure for final in self.finals]
         usages = [None if reply is None else reply.usage for reply in replies]
         return {
-            **{name: _each(landed.samples, name) for name in _OF_SAMPLE},
-            **{name: _each(landed.scores, name) for name in _OF_SCORE},
-            **{name: _each(landed.finals, name) for name in _OF_ATTEMPT},
+            **{name: _each(self.samples, name) for name in _OF_SAMPLE},
+            **{name: _each(self.scores, name) for name in _OF_SCORE},
+            **{name: _each(self.finals, name) for name in _OF_ATTEMPT},
             **{name: _told(replies, name) for name in _OF_REPLY},
             **{name: _told(usages, name) for name in _OF_USAGE},
-            "repeat": landed.repeats,
-            "attempts": landed.tries,
+            "repeat": self.repeats,
+            "attempts": self.tries,
             "tool_calls": [() if reply is None else reply.tool_uses for reply in replies],
             "response_model": _told(replies, "model"),
-            "expected": [_text(sample.expected) for sample in landed.samples],
-            "metadata": [_metadata(sample, final) for sample, final in zip(landed.samples, landed.finals, strict=True)],
-            "cost_usd": [None if parts is None else sum(parts.values()) for parts in landed.amounts],
-            "wasted_usd": landed.wasted,
+            "expected": [_text(sample.expected) for sample in self.samples],
+            "metadata": [_metadata(sample, final) for sample, final in zip(self.samples, self.finals, strict=True)],
+            "cost_usd": [None if parts is None else sum(parts.values()) for parts in self.amounts],
+            "wasted_usd": self.wasted,
             "error_type": [None if failure is None else failure.type or failure.kind for failure in failures],
             "error_message": _told(failures, "message"),
-            "started_at": _each(landed.finals, "started_at_us"),
+            "started_at": _each(self.finals, "started_at_us"),
         }
 
-    @cached_property
-    def categories(self) -> list[str | None]:
-        """Each row's `category` field, where it has one of text."""
-        return [_category(sample) for sample in self.landed.samples]
+
+class Batch:
+    """Rows finished together, in input order, and all the samples that were read for them.
+
+    `columns` are those of `results.parquet` (contract 5), money in billionths, and `BESIDE` them what else is counted; `samples`,
+    `scores`, `amounts` (what an answer cost by kind) and `categories` go with them.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no rows."""
+        self.read: list[Sample] = []
+        self.samples: list[Sample] = []
+        self.scores: list[Score] = []
+        self.amounts: list[Amounts | None] = []
+        self.categories: list[str | None] = []
+        self.columns: dict[str, list[Any]] = {name: [] for name in (*Row.__struct_fields__, *BESIDE)}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def extend(self, read: Sequence[Sample], landed: Landed) -> None:
+        """Add some samples, and those of their rows that have landed."""
+        self.read += read
+        self.samples += landed.samples
+        self.scores += landed.scores
+        self.amounts += landed.amounts
+        self.categories += [_category(sample) for sample in landed.samples]
+        for name, values in landed.columns().items():
+            self.columns[name] += values
 
     def of(self, model: str) -> Self:
-        """Return the rows of one model, its columns already made."""
-        chosen = [final.model == model for final in self.landed.finals]
+        """Return the rows of one model."""
+        chosen = [name == model for name in self.columns["model"]]
         if all(chosen):
             return self
-        parts = {name: list(compress(getattr(self.landed, name), chosen)) for name in Landed.__struct_fields__}
-        batch = type(self)(self.read, Landed(**parts))
-        batch.columns = {name: list(compress(values, chosen)) for name, values in self.columns.items()}
-        return batch
+        part = type(self)()
+        part.samples, part.scores = list(compress(self.samples, chosen)), list(compress(self.scores, chosen))
+        part.amounts, part.categories = list(compress(self.amounts, chosen)), list(compress(self.categories, chosen))
+        part.columns = {name: list(compress(values, chosen)) for name, values in self.columns.items()}
+        return part
 
     def row(self, place: int) -> Row:
         """Return one row as a value."""
-        values = {name: column[place] for name, column in self.columns.items()}
-        money = {name: None if (nano := values[name]) is None else dollars(nano) for name in ("cost_usd", "wasted_usd")}
-        return Row(**values | money)
+        values = {name: self.columns[name][place] for name in Row.__struct_fields__}
+        for name in ("cost_usd", "wasted_usd"):
+            values[name] = None if values[name] is None else dollars(values[name])
+        return Row(**values)
 
 
 class Finisher:
@@ -127,19 +149,24 @@ class Finisher:
         It ends with the last sample that may have landed, unless those `beyond` it are wanted too.
         """
         last = self._index.last
-        read: list[Sample] = []
-        size = 0
+        batch, read, size = Batch(), list[Sample](), 0
         for sample in samples:
             first = sample.index * self._calls
             if first > last and not beyond:
                 break
             read.append(sample)
             size += _size(sample) + self._index.bytes_of(first, first + self._calls)
-            if len(read) * self._calls >= BATCH_ROWS or size >= BATCH_BYTES:
-                yield Batch(read, self._landed(read))
-                read, size = [], 0
+            full = (len(batch.read) + len(read)) * self._calls >= BATCH_ROWS or size >= BATCH_BYTES
+            if full or len(read) * self._calls >= CHUNK_ROWS:
+                batch.extend(read, self._landed(read))
+                read = []
+            if full:
+                yield batch
+                batch, size = Batch(), 0
         if read:
-            yield Batch(read, self._landed(read))
+            batch.extend(read, self._landed(read))
+        if batch.read:
+            yield batch
 
     def _landed(self, samples: Sequence[Sample]) -> Landed:
         """Return what has landed of some samples."""

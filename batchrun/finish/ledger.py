@@ -44,14 +44,14 @@ class Ledger:
         """Count a batch of rows."""
         if self.known is not None:
             self.known.add_many(batch.read, batch.columns)
-        self.costs.add_many(batch.columns, batch.landed.amounts, batch.landed.wasted)
-        self.page_rows.add_many(batch.columns, batch.landed.samples, batch.row)
+        self.costs.add_many(batch.columns, batch.amounts, batch.columns["wasted_usd"])
+        self.page_rows.add_many(batch.columns, batch.samples, batch.row)
         for model in self.tallies:
             own = batch.of(model)
             if len(own):
-                self.tallies[model].add_many(own.columns, own.landed.finals)
+                self.tallies[model].add_many(own.columns)
                 self.metrics[model].add_many(
-                    own.landed.scores, rows=own.columns["index"], tags=own.columns["tags"], categories=own.categories
+                    own.scores, rows=own.columns["index"], tags=own.columns["tags"], categories=own.categories
                 )
 
     def merge(self, other: Self) -> None:

@@ -32,10 +32,26 @@ TOKENS = {
 TIMES = ("queued_ms", "ttft_ms", "first_call_ms", "latency_ms")
 MONEY = ("cost_usd", "wasted_usd")
 ERROR = ("http_status", "error_type", "error_message")
-TIMED = (*TIMES, "index", "id", "repeat", "output_tokens")
+BESIDE = ("events", "cached_from")
+TIMED = (*TIMES, "index", "id", "repeat", "output_tokens", "events")
 NEEDED = tuple(
     dict.fromkeys(
-        (*TIMED, *TOKENS.values(), *MONEY, *ERROR, "status", "outcome", "attempts", "correct", "score", "cluster", "tags")
+        (
+            *TIMES,
+            "index",
+            "id",
+            "repeat",
+            *TOKENS.values(),
+            *MONEY,
+            *ERROR,
+            "status",
+            "outcome",
+            "attempts",
+            "correct",
+            "score",
+            "cluster",
+            "tags",
+        )
     )
 )
 """The columns that a tally reads."""
@@ -76,16 +92,19 @@ class ModelTally:
         columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in NEEDED}
         for name in MONEY:
             columns[name] = [None if money is None else nanos(money) for money in columns[name]]
-        self.add_many(columns, landed)
+        for name in BESIDE:
+            columns[name] = [getattr(attempt, name) for attempt in landed]
+        self.add_many(columns)
 
-    def add_many(self, columns: Columns, landed: Sequence[Attempt]) -> None:
-        """Add rows by their columns (`NEEDED`), money in billionths, and the attempt that each landed with.
+    def add_many(self, columns: Columns) -> None:
+        """Add rows by their columns (`NEEDED`, and `BESIDE` them of the attempts they landed with), money in billionths.
 
         The repeats of a dataset row stand together, and none of them is added later.
         """
         self._count(columns)
-        timed = [attempt.status == "succeeded" and attempt.cached_from is None for attempt in landed]
-        self._time({name: list(compress(columns[name], timed)) for name in TIMED}, list(compress(landed, timed)))
+        ended = zip(columns["status"], columns["cached_from"], strict=True)
+        timed = [status == "succeeded" and cached_from is None for status, cached_from in ended]
+        self._time({name: list(compress(columns[name], timed)) for name in TIMED})
         self._judge(columns)
 
     def merge(self, other: ModelTally) -> None:
@@ -136,21 +155,21 @@ class ModelTally:
             so_far, first = self._errors.get(what, (0, example))
             self._errors[what] = (so_far + number, first)
 
-    def _time(self, columns: Columns, landed: Sequence[Attempt]) -> None:
+    def _time(self, columns: Columns) -> None:
         """Count the clocks of answers; those of one from the cache were another run's."""
         for name, histogram in self._times.items():
             histogram.add_many([value for value in columns[name] if value is not None])
         gaps, rates = [], []
         least = self._slowest[0][0] if len(self._slowest) == SLOWEST else -math.inf
-        clocks = zip(columns["latency_ms"], columns["ttft_ms"], columns["output_tokens"], landed, strict=True)
-        for place, (latency_ms, ttft_ms, tokens, attempt) in enumerate(clocks):
+        clocks = zip(*(columns[name] for name in ("latency_ms", "ttft_ms", "output_tokens", "events")), strict=True)
+        for place, (latency_ms, ttft_ms, tokens, events) in enumerate(clocks):
             if latency_ms is None:
                 continue
             if latency_ms >= least:
                 least = self._note(latency_ms, *(columns[name][place] for name in ("index", "id", "repeat")))
             streamed = latency_ms - (ttft_ms or 0)
-            if attempt.events > 1 and streamed > 0:
-                gaps.append(streamed / (attempt.events - 1))
+            if events > 1 and streamed > 0:
+                gaps.append(streamed / (events - 1))
                 if tokens:
                     rates.append(tokens / streamed * 1000)
         self._gap_ms.add_many(gaps)
