@@ -19,11 +19,10 @@ from batchrun.scoring import dates, matchers
 from batchrun.scoring.folding import FOLDS, fold
 from batchrun.scoring.matchers import Entry, Matcher
 from batchrun.scoring.patterns import WrongPattern, compile_pattern
-from batchrun.scoring.values import NUMBERS, Json, canonical, shown
+from batchrun.scoring.values import NESTED, NUMBERS, Json, canonical, shown
 
 MAX_COST: Final = 100_000  # comparisons that one answer's call may take in the worst case: some 30 ms
 
-_NESTED: Final = frozenset({dict, list})
 _MODIFIES: Final = {"$rel": "$number", "$abs": "$number", "$fold": "$text", "$formats": "$date"}
 _KNOWN_MATCHERS: Final = (
     "$any_of, $optional, $any, $number ($rel, $abs), $text ($fold), $regex, $date ($formats), $unordered, $includes"
@@ -64,7 +63,7 @@ class Compiler:
     def arguments(self, raw: Mapping[str, Json], path: str) -> dict[str, Entry]:
         """Return the matcher of each argument of a call."""
         return {
-            name: self.argument(item, f"{path}.{name}") if type(item) in _NESTED else Entry(self._plain(item), optional=False)
+            name: self.argument(item, f"{path}.{name}") if type(item) in NESTED else Entry(self._plain(item), optional=False)
             for name, item in raw.items()
         }
 

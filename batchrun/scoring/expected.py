@@ -63,13 +63,6 @@ class Expected(Struct, frozen=True, gc=False):
     raw: Json = None
 
     @property
-    def only_call(self) -> Calls | None:
-        """The one call that is right, where one call is and nothing else."""
-        if len(self.alternatives) == 1 and type(way := self.alternatives[0]) is Calls and len(way.calls) == 1:
-            return way
-        return None
-
-    @property
     def should_call(self) -> bool | None:
         """Tell whether a right answer calls a tool; None where some do and some do not."""
         ways = {not isinstance(alternative, Abstain) for alternative in self.alternatives}

@@ -37,6 +37,7 @@ from batchrun.scoring.assign import Pairs, assign, assign_in_order, full_matches
 from batchrun.scoring.cache import FEW, MAX_ENTRIES, Cache
 from batchrun.scoring.expected import Abstain, AnyCall, Calls, Expected, ExpectedCall, parse_expected
 from batchrun.scoring.schema import NO_TOOLS, ToolSet, parse_tools
+from batchrun.scoring.values import NESTED, Json, NotJson, decode
 
 REFUSALS: Final = frozenset({"refusal"})
 CUTS: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
@@ -89,45 +90,52 @@ class Judge:
         self._extra_allowed = extra_allowed
         self._expected: Cache[Expected] = Cache(lambda text: parse_expected(text, exact=exact), most=FEW)
         self._tools: Cache[ToolSet] = Cache(parse_tools)
-        self._right: dict[tuple[str, int, int], Score] = {}
+        self._right: dict[tuple[str, int], Score] = {}
 
     def score(self, expected: bytes | str | None, tools: bytes | str | None, reply: Reply) -> Score:
         """Judge one answer; `expected` and `tools` are JSON texts. Never raises for any text."""
         if expected is None:
             return unscored("the row has no `expected`")
+        toolset = NO_TOOLS if tools is None else self._tools.get(tools)
+        calls = [] if toolset.problem else read_calls(reply, toolset)
+        if len(calls) == 1 and (right := self._as_written(expected, calls[0], reply)) is not None:
+            return right
         plan = self._expected.get(expected)
         if plan.flaws:
             flaw = plan.flaws[0]
             return unscored(f"`expected`{flaw.path and ' at ' + flaw.path}: {flaw.message}")
-        toolset = NO_TOOLS if tools is None else self._tools.get(tools)
         if toolset.problem:
             return unscored(toolset.problem)
-        calls = read_calls(reply, toolset)
-        best: Matching | None
-        if len(calls) == 1 and (only := plan.only_call) is not None:
-            fit = self._fit(only.calls[0], calls[0])
-            if fit is not None and (right := self._right_call(only.calls[0], calls[0], fit, reply)) is not None:
-                return right
-            best = self._matching(only, calls, _alone(fit))
-        else:
-            best = self._best(plan, calls)
+        best = self._best(plan, calls)
         outcome, why = self._outcome(plan, calls, best, reply, toolset)
         correct = outcome == "correct"
         credit = 1.0 if correct else 0.0 if best is None or outcome == "refused" else best.partial
         line = None if why is None else explain.cut(why)
         return Score(outcome=outcome, correct=correct, score=credit, explanation=line, detail=_detail(plan, calls, best, toolset))
 
-    def _right_call(self, wanted: ExpectedCall, call: Call, fit: Fit, reply: Reply) -> Score | None:
-        """Return the score of the one expected call, made and right, which most answers are; None for any other answer."""
-        if fit.wrong or call.tool is None or not call.valid or reply.stop_reason in REFUSALS:
+    def _as_written(self, expected: bytes | str, call: Call, reply: Reply) -> Score | None:
+        """Return the score of a call that is the only one expected, to the letter, as most are; None for any other answer.
+
+        Both are JSON, and plain values of equal types that are equal are the same by any rule: nothing need be compiled.
+        """
+        given = call.arguments
+        if given is None or call.tool is None or not call.valid or reply.stop_reason in REFUSALS:
             return None
-        alike = (call.name, fit.expected, fit.given)
+        wanted = _only_call(expected)
+        if wanted is None or wanted.get("name") != call.name or (named := wanted.get("arguments")) != given:
+            return None
+        for name, value in given.items():
+            if type(value) is not type(named[name]) or type(value) in NESTED:
+                return None
+        alike = (call.name, len(given))
         score = self._right.get(alike)
         if score is None:
             if len(self._right) >= MAX_ENTRIES:
                 self._right.clear()
-            made = ScoreDetail(should_call=True, called=True, schema_valid=True, calls=(_pair_score(wanted, call, fit),))
-            score = self._right[alike] = Score(outcome="correct", correct=True, score=1.0, detail=made)
+            counts = dict.fromkeys(("arguments_expected", "arguments_given", "arguments_right"), len(given))
+            made = CallScore(tool=call.name, expected=True, called=True, right=True, **counts)
+            detail = ScoreDetail(should_call=True, called=True, schema_valid=True, calls=(made,))
+            score = self._right[alike] = Score(outcome="correct", correct=True, score=1.0, detail=detail)
         return score
 
     def _best(self, plan: Expected, calls: list[Call]) -> Matching | None:
@@ -186,10 +194,7 @@ class Judge:
 
     def _match(self, wanted: Calls, calls: list[Call]) -> Matching:
         """Hold the calls made against those of one alternative."""
-        return self._matching(wanted, calls, self._pairs(wanted.calls, calls))
-
-    def _matching(self, wanted: Calls, calls: list[Call], pairs: FitPairs) -> Matching:
-        """Return what the best pairs of calls come to."""
+        pairs = self._pairs(wanted.calls, calls)
         rows, columns = len(wanted.calls), len(calls)
         full = len(pairs) == rows and (columns == rows or (self._extra_allowed and columns > rows))
         right = full and not any(fit.wrong for _, _, fit in pairs)
@@ -200,7 +205,8 @@ class Judge:
     def _pairs(self, wanted: tuple[ExpectedCall, ...], calls: list[Call]) -> FitPairs:
         """Pair expected calls with calls made, within one name (in strict order over all of them)."""
         if len(wanted) == 1 and len(calls) == 1:
-            return _alone(self._fit(wanted[0], calls[0]))
+            alone = self._fit(wanted[0], calls[0])
+            return () if alone is None else ((0, 0, alone),)
         if self._strict:
             return self._paired(wanted, calls, list(range(len(wanted))), list(range(len(calls))))
         found: list[tuple[int, int, Fit]] = []
@@ -256,9 +262,13 @@ def unscored(why: str) -> Score:
     return Score(outcome="unscored", correct=None, score=None, explanation=explain.cut(why))
 
 
-def _alone(fit: Fit | None) -> FitPairs:
-    """Return the pair of the only call expected and the only one made."""
-    return () if fit is None else ((0, 0, fit),)
+def _only_call(expected: bytes | str) -> dict[str, Json] | None:
+    """Return the call of an `expected` that is a list of one; None for any other text."""
+    try:
+        raw = decode(expected)
+    except NotJson:
+        return None
+    return raw[0] if type(raw) is list and len(raw) == 1 and type(raw[0]) is dict else None
 
 
 def _assign_sorted(table: list[list[float]], row_keys: list[str], column_keys: list[str]) -> Pairs:

@@ -24,6 +24,9 @@ MAX_DEPTH: Final = 64
 MAX_ANSWER_DEPTH: Final = 256
 """Deepest nesting of a call's arguments: the wire's own bound. Nothing recurses into them deeper than `expected` goes."""
 
+NESTED: Final = frozenset({dict, list})
+"""The types of JSON values that hold others."""
+
 NUMBERS: Final = frozenset({int, float})
 """The exact types of JSON numbers: bool, a subclass of int, is none of them."""
 

@@ -347,3 +347,32 @@ def test_right_answers_of_ever_new_tools_do_not_fill_the_memory(monkeypatch: pyt
         assert result.correct
         assert result.detail is not None
         assert [call.tool for call in result.detail.calls] == [name]
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from([0.0, 1.0, -0.0, 2.5]), st.sampled_from(["", "a", "a ", "1"])
+)
+
+
+@given(st.dictionaries(st.sampled_from("ab$"), scalars), st.dictionaries(st.sampled_from("ab$"), scalars), st.booleans())
+def test_the_short_way_for_a_call_to_the_letter_says_what_the_long_one_says(wanted: Any, made: Any, exact: bool) -> None:  # noqa: FBT001 - a case
+    """Two equal alternatives are judged the long way, and mean what one does."""
+    tools = json.dumps([{"name": "t", "input_schema": {"type": "object"}}])
+    expected = [{"name": "t", "arguments": wanted}]
+    judge, reply = Judge(exact=exact), reply_from_calls([{"name": "t", "input": made}])
+    short = judge.score(json.dumps(expected), tools, reply)
+    assert short == judge.score(json.dumps({"any_of": [expected, expected]}), tools, reply)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made", "correct"), [(1, True, False), (True, 1, False), (5, 5.0, True), ([1], [True], False)]
+)
+def test_what_python_calls_equal_is_not_always_the_same(wanted: Any, made: Any, correct: bool) -> None:  # noqa: FBT001 - a case
+    tools = json.dumps([{"name": "t", "input_schema": {"type": "object"}}])
+    expected = json.dumps([{"name": "t", "arguments": {"a": wanted}}])
+    assert Judge().score(expected, tools, reply_from_calls([{"name": "t", "input": {"a": made}}])).correct is correct
+
+
+def test_an_expected_that_cannot_be_read_is_unscored_whatever_was_called() -> None:
+    tools = json.dumps([{"name": "t", "input_schema": {"type": "object"}}])
+    assert Judge().score("[{", tools, reply_from_calls([{"name": "t", "input": {}}])).outcome == "unscored"
