@@ -100,6 +100,7 @@ def trend(points: Sequence[tuple[float, float | None, float | None]]) -> Chart:
         Bar(left=round(n * width, 1), width=round(width, 1), height=round(100 * share / peak, 1))
         for n, (share, _, _) in enumerate(points)
     )
+    ticks = list(range(1, len(points) + 1, 1 + (len(points) - 1) // 12))  # whole numbers, at most 12 of them
     runs = {"field": "run", "type": "quantitative", "scale": {"nice": False, "zero": False, "padding": 8}}
     shares = {"type": "quantitative", "scale": {"zero": False, "nice": True}}
     line = {"type": "line", "strokeWidth": 2, "color": _FIRST, "point": {"color": _FIRST, "size": 28, "filled": True}}
@@ -109,7 +110,7 @@ def trend(points: Sequence[tuple[float, float | None, float | None]]) -> Chart:
         {
             "mark": {"type": "area", "color": _FIRST, "opacity": 0.18},
             "encoding": {
-                "x": {**runs, "axis": {"title": "runs, oldest first", "tickMinStep": 1, "format": "d"}},
+                "x": {**runs, "axis": {"title": "runs, oldest first", "values": ticks, "format": "d"}},
                 "y": {**shares, "field": "low", "axis": {"title": "accuracy", "format": ".0%", "tickCount": 4}},
                 "y2": {"field": "high"},
             },
