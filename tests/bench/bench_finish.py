@@ -31,7 +31,7 @@ MODEL = "claude-sonnet-4-5"
 NAMES = ("get_weather", "get_time", "search")
 BEGAN_US = 1_763_829_000_000_000
 FILES = ("results.parquet", "cost.parquet", "junit.xml", "summary.json")
-FACTS = {
+FACTS: dict[str, Any] = {
     **dict.fromkeys(("stopped", "calls_per_s", "estimate"), None),
     **dict.fromkeys(("job", "run_id", "folder", "dataset", "dataset_digest", "base_url", "profile"), "bench"),
     "started_at": "2025-11-22T16:30:00+00:00",
