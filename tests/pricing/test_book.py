@@ -192,3 +192,12 @@ def test_every_amount_that_is_no_price_and_every_day_that_is_no_date_is_reported
 def test_a_job_s_floats_reach_the_book_digit_by_digit() -> None:
     job = parse_job('name = "a"\ndataset = "d"\n[prices]\n[[prices.models]]\nmodel = "m"\ninput = 0.1\noutput = 0.7')
     assert open_book(job.prices).cost(Usage(input_tokens=3, output_tokens=3), "m", AT).usd == Decimal("0.0000024")
+
+
+def test_a_book_knows_whose_prices_it_was_asked_for() -> None:
+    """Those that its snapshot holds, the unpriced too: so two books that were asked alike say the same."""
+    book = open_book(Prices())
+    assert book.asked == ()
+    usd(book)
+    usd(book, "mystery")
+    assert book.asked == (MODEL, "mystery") == tuple(book.snapshot()["cards"])
