@@ -197,7 +197,7 @@ def test_a_job_s_floats_reach_the_book_digit_by_digit() -> None:
 def test_a_book_knows_whose_prices_it_was_asked_for() -> None:
     """Those that its snapshot holds, the unpriced too: so two books that were asked alike say the same."""
     book = open_book(Prices())
-    assert book.asked == ()
+    assert not book.asked
     usd(book)
     usd(book, "mystery")
     assert book.asked == (MODEL, "mystery") == tuple(book.snapshot()["cards"])
