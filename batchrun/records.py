@@ -4,8 +4,8 @@ One row's way: `Sample` (a dataset row) → `Request` (bytes to send) → `Reply
 wire said) → `Attempt` (that, with its clocks; what the journal holds) → `Score` and `Cost` → `Row`
 (one line of `results.parquet`).
 
-All are frozen msgspec structs: the journal encodes them as they are, and building one costs a
-fraction of a frozen dataclass. JSON that we only carry stays JSON *text*, byte for byte as it came
+All are frozen msgspec structs: the journal encodes them as they are, without what nobody told, and building one
+costs a fraction of a frozen dataclass. JSON that we only carry stays JSON *text*, byte for byte as it came
 (`bytes` on the way to the endpoint, `str` on the way to Parquet): big integers, key order and escapes
 survive because nobody decoded them. This module refuses to know where values come from or go to.
 """
@@ -122,7 +122,7 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     prefix: int = 0  # rows with equal non-zero prefix share a cacheable head (model, tools, system)
 
 
-class ToolUse(Struct, frozen=True, kw_only=True, gc=False):
+class ToolUse(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One tool call as it arrived: `input` is the arguments' JSON text, None when it did not parse.
 
     `raw` is what arrived; `error` says why `input` is None: `invalid_json` (a syntax error, duplicate
@@ -136,7 +136,7 @@ class ToolUse(Struct, frozen=True, kw_only=True, gc=False):
     error: str | None = None
 
 
-class Usage(Struct, frozen=True, kw_only=True, gc=False):
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Token counts in disjoint kinds; None is "not told", never 0.
 
     `input_tokens` is uncached input only, in every reply form. `thinking_tokens` is the part of
@@ -153,7 +153,7 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
     service_tier: str | None = None
 
 
-class Reply(Struct, frozen=True, kw_only=True):
+class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A complete answer: a stop reason (chat form: a finish reason) was seen.
 
     `stop_reason` is in the Messages API's words; unknown ones pass through. `completions` and
@@ -176,7 +176,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     unknown: int = 0
 
 
-class Failure(Struct, frozen=True, kw_only=True):
+class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a call has no answer, whose fault it is not (the model's), and what to do next.
 
     `type` and `message` are the endpoint's own words where it had any. `retry_after_s` is a stated
@@ -195,7 +195,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     slows_run: bool = False  # a 429 or 529 (or the like in a stream): the whole run slows down
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One finished attempt: what the journal holds. Exactly one of `reply` and `failure` is set.
 
     `final` marks the landing of its row: the answer, or the failure after which we gave up. Attempts
