@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from batchrun.engine.stopping import StopSignal
 from batchrun.errors import BatchrunError
 from batchrun.job import Job, parse_job, with_overrides
+from batchrun.prepare import Options, resumable
+from batchrun.prepare import load_job as read_job
 from batchrun.report.comparison import compare_runs, read_summary
 from batchrun.report.words import interval, milliseconds, money
-from batchrun.run import Options, resumable
-from batchrun.run import load_job as read_job
 from batchrun.run import run as run_plainly
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ def command(run: Path, flags: JobFlags) -> None:
     from batchrun.cli.progress import ProgressView
     from batchrun.cli.table import show_summary
     from batchrun.errors import RunLocked
-    from batchrun.run import cancel_batches, resumable
+    from batchrun.prepare import resumable
+    from batchrun.run import cancel_batches
     from batchrun.run import run as run_job
 
     job, options = resumable(run, overrides=flags.overrides())

@@ -24,7 +24,7 @@ def command(job: str, flags: JobFlags) -> None:
 
     Errors end with exit code 2; warnings do not.
     """
-    from batchrun.run import open_job_dataset
+    from batchrun.prepare import open_job_dataset
     from batchrun.sources.check import check_dataset
 
     loaded = flags.load(job)

@@ -95,7 +95,7 @@ def _overrides(prices: str | None, set_: tuple[str, ...], date: str | None) -> l
 def _book(run: PastRun, overrides: Sequence[tuple[str, object]]) -> PriceBook:
     """Return the book of a run's job under the overrides."""
     from batchrun.job import with_overrides
-    from batchrun.run import book_of
+    from batchrun.prepare import book_of
 
     return book_of(with_overrides(run.job, overrides))
 

@@ -57,7 +57,7 @@ def command(job: str, flags: JobFlags, pilot: int | None, count_: int) -> None:
     """
     from batchrun.cli.progress import ProgressView
     from batchrun.estimation.forecast import Asked, estimate_job
-    from batchrun.run import Options
+    from batchrun.prepare import Options
 
     loaded = flags.load(job)
     options = Options(simulate=flags.simulate, job_file=job if job.endswith(".toml") else None)

@@ -19,13 +19,13 @@ from batchrun.errors import BatchrunError
 
 if TYPE_CHECKING:
     from batchrun.job import Job
-    from batchrun.run import Options
+    from batchrun.prepare import Options
     from batchrun.schedule.supervise import Supervisor
 
 
 def execute(job: Job, flags: JobFlags, *, job_file: str | None, force: bool) -> None:
     """Run `job` and end with the exit code of how it ended."""
-    from batchrun.run import Options
+    from batchrun.prepare import Options
 
     _run(job, flags, Options(simulate=flags.simulate, force=force, job_file=job_file))
 
@@ -34,7 +34,7 @@ def resume(run: str, flags: JobFlags, *, retry_errors: bool, force: bool, resubm
     """Go on with the run at a path or address, its own job under the flags' overrides."""
     from msgspec.structs import replace
 
-    from batchrun.run import resumable
+    from batchrun.prepare import resumable
 
     job, options = resumable(run, overrides=flags.overrides(), force=force, retry_errors=retry_errors)
     _run(job, flags, replace(options, resubmit=resubmit))

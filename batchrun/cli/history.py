@@ -41,7 +41,7 @@ def command(
 
 def _home(job: str) -> Home:
     """Return where the history of JOB is. Raises `UsageError` where there is none."""
-    from batchrun.run import REPORTS, load_job
+    from batchrun.prepare import REPORTS, load_job
     from batchrun.schedule.history import Home
 
     home = Home(path=Path(job))

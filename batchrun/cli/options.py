@@ -50,7 +50,7 @@ class JobFlags:
 
     def load(self, source: str, more: Sequence[tuple[str, object]] = ()) -> Job:
         """Return the job that `source` (a job file or a dataset), these flags and `more` overrides describe."""
-        from batchrun.run import load_job
+        from batchrun.prepare import load_job
 
         return load_job(source, overrides=[*more, *self.overrides()], environ=os.environ)
 

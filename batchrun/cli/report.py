@@ -134,7 +134,7 @@ def _failing(runs: list[Summary]) -> list[Row]:
 
 def samples_of(folder: Path) -> Samples | None:
     """Return what opens the dataset of the run in `folder`; None where it cannot be opened any more."""
-    from batchrun.run import open_job_dataset
+    from batchrun.prepare import open_job_dataset
     from batchrun.storage.folder import RunFolder
 
     try:

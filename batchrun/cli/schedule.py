@@ -73,7 +73,7 @@ def command(
 def _entries(jobs: tuple[str, ...], per_endpoint: int, set_: tuple[str, ...], *, simulate: bool) -> list[Entry]:
     """Return what is run. Raises `JobError` for everything that is wrong with a job or its schedule."""
     from batchrun.job import parse_set
-    from batchrun.run import load_job
+    from batchrun.prepare import load_job
     from batchrun.schedule.entry import entries
 
     datasets = [file for file in jobs if not file.endswith(".toml")]
@@ -98,7 +98,7 @@ def _status(entries: list[Entry], *, json_: bool) -> None:
     """Print what the state file says."""
     from datetime import UTC, datetime
 
-    from batchrun.run import REPORTS
+    from batchrun.prepare import REPORTS
     from batchrun.schedule.state import StateFile
     from batchrun.schedule.status import lines, status
 
@@ -116,7 +116,7 @@ def _serve(entries: list[Entry], max_jobs: int, per_endpoint: int, grace: float,
     """Run the scheduler until a signal."""
     import asyncio
 
-    from batchrun.run import REPORTS
+    from batchrun.prepare import REPORTS
     from batchrun.schedule.planner import Room
     from batchrun.schedule.service import Scheduler, Settings
 

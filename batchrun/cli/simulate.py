@@ -38,7 +38,7 @@ def command(job: str | None, port: int, host: str, access_log: Path | None, *, r
 def _load(job: str | None, assignments: tuple[str, ...]) -> Job:
     """Return the job whose `[simulate]` is served."""
     from batchrun.job import parse_job, parse_set
-    from batchrun.run import load_job
+    from batchrun.prepare import load_job
 
     overrides = [parse_set(assignment) for assignment in assignments]
     if job is None:
@@ -52,7 +52,7 @@ async def _serve(job: Job, address: tuple[str, int], access_log: Path | None, *,
     """Serve until the task is cancelled."""
     import asyncio
 
-    from batchrun.run import open_job_dataset
+    from batchrun.prepare import open_job_dataset
     from batchrun.simulator import answers_of, serve
 
     answers = answers_of(open_job_dataset(job).samples()) if known else None

@@ -25,6 +25,7 @@ from batchrun.estimation.history import Learnt, learn
 from batchrun.estimation.pilot import CONFIDENCE, Chosen, Pilot, Terms, as_range, measure
 from batchrun.estimation.survey import CACHE_MINIMUM, Draw, ModelSurvey, Survey, draw, drawn, survey
 from batchrun.job import Job
+from batchrun.prepare import Options, book_of, endpoint, open_job_dataset
 from batchrun.pricing.book import PriceBook
 from batchrun.pricing.estimate import (
     THUMB_TOOLS,
@@ -39,7 +40,7 @@ from batchrun.pricing.estimate import (
     learnt_output,
 )
 from batchrun.pricing.pilot import Seen, pilot_total
-from batchrun.run import Options, book_of, endpoint, open_job_dataset, run
+from batchrun.run import run
 from batchrun.sources import Dataset
 from batchrun.storage.estimates import CACHE, keep_estimate
 from batchrun.storage.folder import RunFolder

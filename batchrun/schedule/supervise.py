@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchrun.errors import BatchrunError, RunLocked, TooManyErrors
+from batchrun.prepare import Options, resumable
 from batchrun.report.words import percent
-from batchrun.run import Options, RunResult, rescore, resumable, run
+from batchrun.run import RunResult, rescore, run
 from batchrun.schedule import notify
 from batchrun.schedule.gates import Verdict, require
 from batchrun.schedule.history import Home, failed_rows, rows_of, runs

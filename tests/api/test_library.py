@@ -43,7 +43,7 @@ def test_importing_the_package_loads_nothing_else_and_run_stays_a_function() -> 
         "import sys, batchrun\n"
         "print(sorted(name for name in sys.modules if name.startswith('batchrun')))\n"
         "import batchrun.run\n"
-        "from batchrun.run import Options\n"
+        "from batchrun.prepare import Options\n"
         "print(callable(batchrun.run), batchrun.run.__module__)\n"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

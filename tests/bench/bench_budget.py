@@ -16,9 +16,10 @@ import msgspec
 
 from batchrun.errors import BudgetReached
 from batchrun.job import Faults, Prices, Simulate
+from batchrun.prepare import Options, load_job
 from batchrun.pricing import open_book
 from batchrun.records import Usage
-from batchrun.run import Options, load_job, run
+from batchrun.run import run
 from batchrun.simulator import process
 
 ROWS = 600

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batchrun.job import Job, Simulate, parse_job
-from batchrun.run import Options, run
+from batchrun.prepare import Options
+from batchrun.run import run
 from batchrun.simulator import process
 
 RPM = 6000

@@ -19,7 +19,8 @@ from msgspec.structs import replace
 
 from batchrun.estimation.forecast import Asked, estimate_job
 from batchrun.job import Job
-from batchrun.run import Options, load_job, run
+from batchrun.prepare import Options, load_job
+from batchrun.run import run
 
 ROWS, PILOT = 300, 40
 MODEL = "claude-sonnet-4-20250514"

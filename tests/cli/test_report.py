@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import main
-from batchrun.run import Options, load_job, run
+from batchrun.prepare import Options, load_job
+from batchrun.run import run
 
 MODEL = "claude-sonnet-4-20250514"
 TOOL = {

@@ -7,7 +7,8 @@ import pytest
 
 from batchrun.estimation.history import learn
 from batchrun.job import Job
-from batchrun.run import Options, load_job, open_job_dataset, run
+from batchrun.prepare import Options, load_job, open_job_dataset
+from batchrun.run import run
 
 QUICK: list[tuple[str, object]] = [("simulate.first_byte_ms", 0), ("simulate.token_ms", 0), ("request.model", ["m"])]
 

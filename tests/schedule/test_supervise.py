@@ -20,7 +20,8 @@ from batchrun.errors import (
     UsageError,
 )
 from batchrun.job import with_overrides
-from batchrun.run import Options, RunResult
+from batchrun.prepare import Options
+from batchrun.run import RunResult
 from batchrun.schedule.history import Home
 from batchrun.schedule.supervise import Supervisor
 

@@ -1,0 +1,285 @@
+"""A job file, an environment and flags → what a run is made of; all that can be wrong is found before money is spent.
+
+`load_job` makes the one `Job`, `resumable` makes it again from a run's folder; `prepared` opens the dataset, the prices and
+the run's folder, holds its lock and reads every row once. It calls no endpoint and writes nothing but `run.json`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from batchrun.errors import UsageError
+from batchrun.job import Job, parse_job, to_builtins, with_overrides
+
+if TYPE_CHECKING:
+    from batchrun.pricing.book import PriceBook
+    from batchrun.sources import Dataset
+    from batchrun.storage.folder import RunFolder
+    from batchrun.storage.manifest import Manifest
+
+_REMOTE = "://"
+REPORTS = Path("reports")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a run is made of once it is prepared; its lock is held."""
+
+    job: Job
+    folder: RunFolder
+    dataset: Dataset
+    book: PriceBook
+    manifest: Manifest
+    ended: bool  # an earlier session came to the run's end
+    place: str | None = None  # the bucket folder that the run is mirrored to
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How a run is started, apart from what the job says."""
+
+    simulate: bool = False
+    force: bool = False  # go on though dataset or request changed
+    retry_errors: bool = False
+    job_file: str | None = None
+    root: Path = REPORTS
+    only: frozenset[int] | None = None  # the ordinals to call (a pilot); None: all
+    resubmit: bool = False  # with `mode = "batches"`: make calls anew whose batch cannot be found
+    cancel: bool = False  # … stop the batches at work and land what they have, submit nothing
+
+
+def load_job(source: str, *, overrides: Sequence[tuple[str, object]] = (), environ: Mapping[str, str] | None = None) -> Job:
+    """Return the job of `source`: a job file (`.toml`), or a dataset that becomes a job of its own.
+
+    Order: default < job file < environment (`ANTHROPIC_BASE_URL`) < `overrides`. The dataset's path is
+    made absolute here, from the job file's folder. Raises `JobError` with every problem, `UsageError` when
+    the file cannot be read.
+    """
+    layered: list[tuple[str, object]] = []
+    if base_url := (environ or {}).get("ANTHROPIC_BASE_URL"):
+        layered.append(("endpoint.base_url", base_url))
+    layered.extend(overrides)
+    if not source.endswith(".toml"):
+        name, hint = _name_of(source), f"batchrun run {source} --model MODEL"
+        dataset = _absolute(source, Path.cwd())
+        return parse_job("", file=source, overrides=layered, default_name=name, default_dataset=dataset, model_hint=hint)
+    path, hint = Path(source), '[request] model = ["…"], or --model MODEL'
+    job = parse_job(_read(path), file=source, overrides=layered, default_name=path.stem, model_hint=hint)
+    return msgspec.structs.replace(job, dataset=_absolute(job.dataset, path.parent))
+
+
+def _read(path: Path) -> str:
+    """Return the job file's text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such job file", hint="batchrun init writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+
+
+def _absolute(location: str, base: Path) -> str:
+    """Return a local path as an absolute one, seen from `base`; an address as it is."""
+    return location if _REMOTE in location else os.path.normpath((base / Path(location).expanduser()).absolute())
+
+
+def _name_of(location: str) -> str:
+    """Return a job name made of a dataset's file name."""
+    stem = location.rstrip("/").rpartition("/")[2].partition(".")[0]
+    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-")
+    return kept or "dataset"
+
+
+def resumable(
+    run: str | os.PathLike[str],
+    *,
+    overrides: Sequence[tuple[str, object]] = (),
+    force: bool = False,
+    retry_errors: bool = False,
+) -> tuple[Job, Options]:
+    """Return the job and the options that go on with the run in a folder, on this machine's disk or in a bucket.
+
+    What `run.json` does not keep because it may be a secret is taken from the job file again. Raises `UsageError`
+    where the folder is no run's, or the job file is gone.
+    """
+    from batchrun.storage.folder import RunFolder  # noqa: PLC0415 - loaded when a run begins
+
+    path, place = Path(run), None
+    if _REMOTE in os.fspath(run):
+        from batchrun.storage.mirror import pull, spool_folder  # noqa: PLC0415 - only for a run in a bucket
+
+        place = os.fspath(run).rstrip("/")
+        path = spool_folder(place, os.environ)
+        pull(place, path)
+    folder = RunFolder.open(path)
+    manifest = folder.read_manifest()
+    given = {key for key, _ in overrides}
+    missing = [key for key in manifest.left_out if key not in given]
+    taken: list[tuple[str, object]] = []
+    if missing:
+        if manifest.job_file is None or not Path(manifest.job_file).exists():
+            hint = " ".join(f"--set {key}=…" for key in missing)
+            raise UsageError(f"{run}: run.json does not keep {', '.join(missing)} and the job file is gone", hint=hint)
+        original = to_builtins(load_job(manifest.job_file))
+        taken = [(key, _at(original, key)) for key in missing]
+    job = with_overrides(manifest.resolved_job(), [*taken, ("out", place or str(folder.path)), *overrides])
+    options = Options(simulate=manifest.simulated, force=force, retry_errors=retry_errors, job_file=manifest.job_file)
+    return job, options
+
+
+def _at(table: dict[str, Any], path: str) -> object:
+    """Return the value at a dotted path; a header's name may hold dots itself, so the last part is the rest."""
+    *parents, last = path.split(".", 2)
+    here: Any = table
+    for key in parents:
+        here = here[key]
+    return here[last]
+
+
+@contextmanager
+def prepared(job: Job, options: Options) -> Iterator[Parts]:
+    """Open all that a run needs, and hold its lock: everything that can be wrong is found here, before money is spent."""
+    from batchrun.storage.folder import RunFolder, new_run_id  # noqa: PLC0415
+    from batchrun.storage.manifest import Identity  # noqa: PLC0415
+
+    dataset = open_job_dataset(job)
+    book = book_of(job)
+    now = datetime.now(UTC)
+    path, place = _where(job, options, lambda: new_run_id(now, os.urandom(3)))
+    if place is not None:
+        from batchrun.storage.mirror import Mirror, pull  # noqa: PLC0415 - only for a run in a bucket
+
+        pull(place, path)
+    checked = not path.exists()
+    if checked:  # nothing is made for a run that cannot begin
+        _require_sendable(job, dataset)
+    folder = RunFolder.create_at(path)
+    with ExitStack() as stack:
+        stack.enter_context(folder.lock())
+        if place is not None:
+            stack.enter_context(Mirror(folder.path, place))
+        before, stamp = folder.read_manifest() if folder.manifest.exists() else None, dataset.stamp()
+        if before is not None and dataset.skips_bad_rows:
+            _require_sendable(job, dataset)  # which rows are bad is not kept
+        if before is not None:
+            dataset.trust(before.notes.get("dataset_files"), before.identity.dataset)
+        identity = Identity.of(job, dataset.digest(), simulated=options.simulate)
+        if before is not None:
+            manifest = before
+            if not options.force:
+                folder.require_same(identity)
+        else:
+            if not checked:
+                _require_sendable(job, dataset)
+            manifest = _new_manifest(job, options, folder, identity, now)
+        rows = dataset.count()
+        told = {"dataset_files": stamp} if stamp is not None and identity.dataset == manifest.identity.dataset else {}
+        manifest = msgspec.structs.replace(
+            manifest,
+            dataset_rows=manifest.dataset_rows if rows is None else rows,
+            state="running",
+            notes={**manifest.notes, **told},
+        )
+        folder.write_manifest(manifest)
+        ended = before is not None and before.state == "finished"
+        yield Parts(job=job, folder=folder, dataset=dataset, book=book, manifest=manifest, ended=ended, place=place)
+
+
+def _where(job: Job, options: Options, new_name: Callable[[], str]) -> tuple[Path, str | None]:
+    """Return the local folder of the run, and the bucket folder that it is mirrored to, where `out` is an address."""
+    from batchrun.storage.places import is_remote  # noqa: PLC0415 - loaded when a run begins
+
+    if job.out is None:
+        return options.root / job.name / new_name(), None
+    if is_remote(job.out):
+        from batchrun.storage.mirror import spool_folder  # noqa: PLC0415 - only for a run in a bucket
+
+        return spool_folder(job.out, os.environ), job.out
+    return Path(job.out), None
+
+
+def book_of(job: Job) -> PriceBook:
+    """Return the prices of the job: its own table over its price file over the library's."""
+    from batchrun.pricing.book import open_book  # noqa: PLC0415 - loaded when a run begins
+    from batchrun.storage.price_list import PriceList  # noqa: PLC0415
+
+    return open_book(job.prices, file_text=_read(Path(job.prices.file)) if job.prices.file else None, look_up=PriceList())
+
+
+def require_prices(job: Job, book: PriceBook) -> None:
+    """Raise `UsageError` where a budget is to be kept and a model has no price: nobody could know when it is spent."""
+    if job.limits.max_cost_usd is None or job.limits.allow_unpriced:
+        return
+    unpriced = [model for model in job.request.model if book.tariff(model, time.time_ns() // 1000) is None]
+    if unpriced:
+        raise UsageError(
+            f"no price is known for {', '.join(unpriced)}, so limits.max_cost_usd = {job.limits.max_cost_usd} cannot be kept",
+            hint="give its price under [[prices.models]], or the name it is priced as (--set prices.aliases.NAME=…), "
+            "or go on without: --allow-unpriced",
+        )
+
+
+def open_job_dataset(job: Job) -> Dataset:
+    """Return the rows that the job runs, opened as it says."""
+    from batchrun.sources import open_dataset  # noqa: PLC0415 - loaded when a run begins
+
+    return open_dataset(job.dataset, format=job.format, columns=job.columns, select=job.select, on_bad_row=job.on_bad_row)
+
+
+def _require_sendable(job: Job, dataset: Dataset) -> None:
+    """Read the whole dataset once and raise `DatasetError` with all its problems, before anything is sent.
+
+    Where bad rows are skipped, what is wrong with a row is kept for its line in the results; a problem of the request or of the
+    whole dataset is raised all the same, and so is a dataset without one good row.
+    """
+    from batchrun.sources.check import check_dataset  # noqa: PLC0415 - loaded when a run begins
+
+    report = check_dataset(dataset, job.request, endpoint=job.endpoint, hashing=True)
+    of_no_row = report.errors - report.row_errors
+    if not dataset.skips_bad_rows or of_no_row or len(report.bad_rows) >= report.rows:
+        report.raise_for_errors()
+
+
+def _new_manifest(job: Job, options: Options, folder: RunFolder, identity: Any, now: datetime) -> Manifest:
+    from batchrun.storage.estimates import kept_estimate  # noqa: PLC0415 - loaded when a run begins
+    from batchrun.storage.manifest import Manifest, public_job  # noqa: PLC0415
+
+    kept, left_out = public_job(job)
+    estimate = kept_estimate(options.root, identity)
+    return Manifest(
+        run_id=folder.run_id,
+        job_name=job.name,
+        job=kept,
+        identity=identity,
+        state="running",
+        started_at=now.isoformat(timespec="seconds"),
+        job_file=options.job_file,
+        left_out=left_out,
+        dataset=job.dataset,
+        simulated=options.simulate,
+        notes={"estimate": estimate} if estimate is not None else {},
+    )
+
+
+@contextmanager
+def endpoint(job: Job, dataset: Dataset, options: Options) -> Iterator[Job]:
+    """Yield the job with the address that is called: its own, or that of a simulated endpoint that lives as long."""
+    if not options.simulate:
+        yield job
+        return
+    from batchrun.simulator import answers_of, process  # noqa: PLC0415 - only where it is asked for
+
+    with process.start(job.simulate, answers_of(dataset.samples())) as simulated:
+        called = msgspec.structs.replace(
+            job.endpoint, base_url=simulated.base_url, auth="none", proxy=None, transport="own", http2=False
+        )
+        yield msgspec.structs.replace(job, endpoint=called)
