@@ -33,11 +33,6 @@ class Estimate(Struct, frozen=True, kw_only=True):
     confidence: float
     interval: Interval | None
 
-    @property
-    def significant(self) -> bool | None:
-        """Say whether the interval leaves out 0; None where there is no interval."""
-        return None if self.interval is None else not self.interval.low <= 0 <= self.interval.high
-
 
 class _Cluster(ExactSum):
     """The values of one cluster, summed, and how many rows they are of."""
@@ -83,21 +78,6 @@ class ClusteredMean:
         known = [value for value in values if value is not None]
         if known:
             self.add(math.fsum(known) / len(known), cluster, repeats=len(known))
-
-    def add_singles(self, rows: int, mean: float, squares: float, *, verdicts: int) -> None:
-        """Add many rows without a cluster by their moments; `squares` is Σ (value − mean)²."""
-        self._verdicts += verdicts
-        self._singles += rows
-        self._sum.add(mean, rows)
-        self._squares.add(squares if rows else 0.0)
-        self._squares.add_square(mean, rows)
-
-    def add_cluster(self, cluster: str, total: float, rows: int, *, verdicts: int) -> None:
-        """Add many rows of one cluster by the sum of their values."""
-        self._verdicts += verdicts
-        mine = self._cluster(cluster)
-        mine.add(total)
-        mine.rows += rows
 
     def merge(self, other: Self) -> None:
         """Add all that `other` has seen; the same cluster in both is one cluster."""
@@ -177,13 +157,3 @@ class ClusteredMean:
             return estimate.clusters
         z, t = normal_quantile(estimate.confidence), t_quantile(estimate.confidence, estimate.clusters - 1)
         return min(spread / estimate.se**2 * (z / t) ** 2, self._verdicts)
-
-
-def clustered_mean(
-    values: Sequence[float], clusters: Sequence[str | None] | None = None, confidence: float = 0.95
-) -> Estimate | None:
-    """Return the mean of row values with its clustered error, or None for no rows."""
-    mean = ClusteredMean()
-    for value, cluster in zip(values, clusters or [None] * len(values), strict=True):
-        mean.add(value, cluster)
-    return mean.estimate(confidence)

@@ -49,11 +49,6 @@ def drift(value: float | None, history: Sequence[float | None], *, window: int =
     return Drift(z=z, value=value, baseline=baseline, sd=sd, runs=len(past))
 
 
-def rolling_drift(values: Sequence[float | None], *, window: int = 10) -> list[Drift | None]:
-    """Return each run's drift from those before it, for a trend."""
-    return [drift(value, values[:place], window=window) for place, value in enumerate(values)]
-
-
 def change_points(values: Sequence[float | None], *, sd: float | None = None, penalty: float | None = None) -> list[int]:
     """Return the places (0-based, ascending) at which a new level of the mean begins.
 

@@ -1,29 +1,19 @@
 """The same rows answered twice → whether the second is better, by how much, and what could have been seen.
 
-The difference is Miller's (2024, arXiv:2411.00640, section 4.2) paired one with clustered errors: each row is its own
-control. McNemar's test is the exact binomial one on the rows that flipped. Families of tests are corrected
+Each row is its own control (Miller 2024, arXiv:2411.00640, section 4.2): the t test is of the mean difference, its error
+clustered. McNemar's test is the exact binomial one on the rows that flipped. Families of tests are corrected
 by Holm (1979). What was not found is put in proportion by the smallest difference the sample could have shown.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import NormalDist
 
-from batchrun.statistics.clustered import Estimate, clustered_mean
+from batchrun.statistics.clustered import Estimate
 from batchrun.statistics.interval import Interval
 from batchrun.statistics.proportions import wilson
-
-
-def paired_difference(
-    before: Sequence[float], after: Sequence[float], clusters: Sequence[str | None] | None = None, confidence: float = 0.95
-) -> Estimate | None:
-    """Return the mean of `after - before` row by row, with its clustered error; None for no rows.
-
-    Raises `ValueError` where the lengths differ.
-    """
-    return clustered_mean([b - a for a, b in zip(before, after, strict=True)], clusters, confidence)
 
 
 def newcombe(table: tuple[int, int, int, int], confidence: float = 0.95) -> Interval | None:

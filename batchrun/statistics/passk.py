@@ -6,8 +6,7 @@ no estimate: it is left out and None, never 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import comb, fsum
+from math import comb
 
 
 def pass_at_k(tries: int, right: int, k: int) -> float | None:
@@ -20,12 +19,6 @@ def pass_hat_k(tries: int, right: int, k: int) -> float | None:
     """Return pass^k = C(c, k) / C(n, k), all of k right: Yao et al. (2024), τ-bench, arXiv:2406.12045, section 5.1."""
     _check(tries, right, k)
     return None if tries < k else comb(right, k) / comb(tries, k)
-
-
-def mean_over_rows(values: Iterable[float | None]) -> float | None:
-    """Return the mean over the rows that have an estimate; None where none has."""
-    known = [value for value in values if value is not None]
-    return fsum(known) / len(known) if known else None
 
 
 def _check(tries: int, right: int, k: int) -> None:

@@ -1,15 +1,25 @@
 """Clustered errors against Miller's formula and `statsmodels`, in one pass and merged."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.statistics.clustered import ClusteredMean, Estimate, clustered_mean
+from batchrun.statistics.clustered import ClusteredMean, Estimate
 from batchrun.statistics.proportions import wilson
 
 rows_ = st.lists(st.tuples(st.floats(-100, 100), st.none() | st.sampled_from("abcdef")), min_size=2, max_size=40)
+
+
+def clustered_mean(values: list[float], clusters: Sequence[str | None] | None = None) -> Estimate | None:
+    """The mean of row values with its error."""
+    mean = ClusteredMean()
+    for value, cluster in zip(values, clusters or [None] * len(values), strict=True):
+        mean.add(value, cluster)
+    return mean.estimate()
 
 
 def millers_error(values: list[float], clusters: list[str]) -> float:
@@ -73,20 +83,6 @@ def test_any_order_and_any_split_say_the_same(
     assert (a.se is None) == (b.se is None)
     if a.se is not None:
         assert a.se == pytest.approx(b.se, abs=1e-9)
-
-
-def test_rows_added_by_their_moments_are_the_rows() -> None:
-    """What a query engine can hand over: count, mean and squares of the single rows, a sum for each cluster."""
-    singles, clustered = [1.0, 0.0, 1.0, 1.0], {"a": [1.0, 0.0], "b": [0.0, 0.0, 1.0]}
-    one_by_one, by_moments = ClusteredMean(), ClusteredMean()
-    for value in singles:
-        one_by_one.add(value)
-    for cluster, values in clustered.items():
-        for value in values:
-            one_by_one.add(value, cluster)
-        by_moments.add_cluster(cluster, sum(values), len(values), verdicts=len(values))
-    by_moments.add_singles(4, 0.75, 0.75, verdicts=4)
-    assert by_moments.proportion() == one_by_one.proportion()
 
 
 def test_merging_nothing_changes_nothing() -> None:
@@ -181,17 +177,6 @@ def test_what_is_no_proportion_is_refused() -> None:
     mean.add(1.5)
     with pytest.raises(ValueError, match="no proportion"):
         mean.proportion()
-
-
-def test_significant_is_an_interval_without_0_and_unknown_without_one() -> None:
-    def significant(values: list[float]) -> bool | None:
-        got = clustered_mean(values)
-        assert isinstance(got, Estimate)
-        return got.significant
-
-    assert significant([0.9, 1.0, 1.1]) is True
-    assert significant([-0.9, 1.0, 1.1]) is False
-    assert significant([1.0]) is None
 
 
 def test_intervals_cover_at_their_rate_with_few_clusters() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from batchrun.statistics.drift import change_points, drift, rolling_drift
+from batchrun.statistics.drift import change_points, drift
 
 
 def test_a_run_worked_out_by_hand() -> None:
@@ -45,15 +45,6 @@ def test_too_short_a_past_or_one_without_spread_says_nothing() -> None:
     same = drift(0.9, [0.9, 0.9, 0.9])
     assert same is not None
     assert same.z == 0
-
-
-def test_a_trend_has_each_run_against_those_before_it() -> None:
-    values = [0.9, 0.91, 0.89, 0.9, 0.5]
-    trend = rolling_drift(values)
-    assert trend[:3] == [None, None, None]
-    assert trend[3] == drift(0.9, values[:3])
-    assert trend[4] is not None
-    assert trend[4].z < -10
 
 
 def test_a_week_with_a_planted_regression_and_an_outage_changes_once_where_it_was_planted() -> None:

@@ -11,10 +11,20 @@ from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import normal_power
 
-from batchrun.statistics.clustered import clustered_mean
-from batchrun.statistics.paired import holm, mcnemar, minimal_detectable, newcombe, paired_difference, rows_needed, t_test
+from batchrun.statistics.clustered import ClusteredMean, Estimate
+from batchrun.statistics.paired import holm, mcnemar, minimal_detectable, newcombe, rows_needed, t_test
 
 flips = st.integers(0, 300)
+
+
+def mean_of(values: list[float]) -> Estimate:
+    """The mean of independent rows."""
+    mean = ClusteredMean()
+    for value in values:
+        mean.add(value)
+    got = mean.estimate()
+    assert got is not None
+    return got
 
 
 def test_mcnemar_s_published_example() -> None:
@@ -94,12 +104,10 @@ def test_a_negative_correlation_widens_newcombe_s_interval() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.data())
-def test_the_paired_difference_is_the_one_sample_t_of_differences(before: list[float], data: st.DataObject) -> None:
+def test_the_t_test_is_the_one_sample_t_of_differences(before: list[float], data: st.DataObject) -> None:
     after = data.draw(st.lists(st.floats(0, 1), min_size=len(before), max_size=len(before)))
-    got = paired_difference(before, after)
-    assert got is not None
-    assert got.se is not None
     gaps = np.subtract(after, before)
+    got = mean_of(gaps.tolist())
     assert got.value == pytest.approx(gaps.mean(), abs=1e-12)
     if np.ptp(gaps) > 1e-6:
         theirs = scipy.stats.ttest_rel(after, before)
@@ -107,30 +115,9 @@ def test_the_paired_difference_is_the_one_sample_t_of_differences(before: list[f
         assert got.interval == pytest.approx(tuple(theirs.confidence_interval()), abs=1e-9)
 
 
-def test_the_difference_is_after_less_before_and_lengths_must_match() -> None:
-    got = paired_difference([0.0, 0.0, 1.0], [1.0, 1.0, 1.0])
-    assert got is not None
-    assert got.value == pytest.approx(2 / 3)
-    assert paired_difference([], []) is None
-    with pytest.raises(ValueError, match="shorter"):
-        paired_difference([0.0, 1.0], [1.0])
-
-
-def test_clusters_widen_a_paired_difference() -> None:
-    before, after = [0.0] * 40, [1.0] * 20 + [0.0] * 20
-    apart, together = paired_difference(before, after), paired_difference(before, after, [str(row // 10) for row in range(40)])
-    assert apart is not None
-    assert together is not None
-    assert apart.se is not None
-    assert together.se is not None
-    assert together.se > 2 * apart.se
-
-
 def test_without_a_spread_there_is_no_t_test() -> None:
     for values in ([1.0], [1.0, 1.0]):
-        got = clustered_mean(values)
-        assert got is not None
-        assert t_test(got) is None
+        assert t_test(mean_of(values)) is None
 
 
 def test_holm_s_textbook_example() -> None:

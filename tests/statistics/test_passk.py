@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.statistics.passk import mean_over_rows, pass_at_k, pass_hat_k
+from batchrun.statistics.passk import pass_at_k, pass_hat_k
 
 tries_right_k = st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
 
@@ -44,9 +44,3 @@ def test_impossible_counts_are_refused(impossible: tuple[int, int, int]) -> None
         pass_at_k(*impossible)
     with pytest.raises(ValueError, match="tries"):
         pass_hat_k(*impossible)
-
-
-def test_the_mean_is_over_the_rows_that_have_one() -> None:
-    assert mean_over_rows([0.5, None, 1.0]) == 0.75
-    assert mean_over_rows([None]) is None
-    assert mean_over_rows([]) is None
