@@ -33,7 +33,6 @@ class ProgressView:
         self._title, self._quiet, self._clock = title, quiet, clock
         self._live: Live | None = None
         self._last = self._started = clock()
-        self._plain_text = ""
 
     def __enter__(self) -> Self:
         """Open the panel, where there is a terminal."""

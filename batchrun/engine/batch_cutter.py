@@ -19,11 +19,11 @@ from batchrun.records import Request
 from batchrun.wire.batch_lines import RequestName, check_of, entry
 
 ENDPOINT_REQUESTS: Final = 100_000
-ENDPOINT_BYTES: Final = 256_000_000
 """What the endpoint takes in one batch. API documentation, Batch processing, "Batch limitations"."""
 
 OWN_BYTES: Final = 64_000_000
-"""What we put into one: it is in memory three times while it is sent, and all of it is sent again when that fails."""
+"""What we put into one, of the 256 MB that the endpoint takes: it is in memory three times while it is sent, and all of it
+is sent again when that fails."""
 
 _HEAD: Final = b'{"requests":['
 _TAIL: Final = b"]}"

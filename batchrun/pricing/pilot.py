@@ -13,7 +13,7 @@ knows neither prices nor endpoints: a value is any quantity of a call (money, to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -63,16 +63,6 @@ class _Moments(NamedTuple):
 def stratum_of(tags: Sequence[str], length: float) -> Key:
     """Return the stratum of a call: its first tag, and the power of two its length lies under."""
     return (tags[0] if tags else "", math.frexp(max(length, 1.0))[1])
-
-
-def count_strata(calls: Iterable[tuple[Sequence[str], float]]) -> dict[Key, Stratum]:
-    """Count every call of a run, given as (tags, length)."""
-    counts: dict[Key, list[float]] = {}
-    for tags, length in calls:
-        sums = counts.setdefault(stratum_of(tags, length), [0, 0.0])
-        sums[0] += 1
-        sums[1] += length
-    return {key: Stratum(calls=int(sums[0]), length=sums[1]) for key, sums in counts.items()}
 
 
 def coarsened(strata: Mapping[Key, Stratum], sample: int) -> dict[Key, Key]:

@@ -7,7 +7,7 @@ which bounds memory whatever the answers' size. This module knows columns; it co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from decimal import Decimal
 from operator import attrgetter
@@ -211,12 +211,6 @@ def to_batches(columns: Columns) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def to_batch(rows: Sequence[Row]) -> pa.RecordBatch:
-    """Return `rows` as one Arrow record batch of `SCHEMA`: see `to_batches`."""
-    columns = columns_of(rows)
-    return pa.RecordBatch.from_arrays([_column(field, columns[field.name]) for field, _ in _COLUMNS], schema=SCHEMA)
-
-
 def _parts(columns: Columns) -> Iterator[tuple[int, int]]:
     """Yield where to cut so that no part, by its long texts, is larger than one Arrow string array can be."""
     rows = len(columns["id"])
@@ -250,11 +244,6 @@ def _tool_uses(calls: list[ToolUse]) -> pa.Array[Any]:
         strings([call.error for call in calls]),
     ]
     return structs(columns, TOOL_USE)
-
-
-def money(values: Iterable[Decimal | None]) -> pa.Array[Any]:
-    """Return dollars as decimal128(18, 9), rounded half to even at the ninth place; None stays null."""
-    return array([_nanos(value) for value in values], MONEY)
 
 
 def _nanos(value: Decimal | None) -> int | None:

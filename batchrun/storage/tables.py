@@ -59,15 +59,3 @@ def read_table(path: Path) -> pa.Table:
             return pq.read_table(path, memory_map=False, partitioning=None)
     except pa.ArrowInvalid as error:
         raise StorageError(f"{path}: is not a Parquet file: {error}") from None
-
-
-def append_rows(path: Path, rows: pa.Table, metadata: Mapping[str, str] | None = None) -> pa.Table:
-    """Put `rows` after those already at `path` (of the same or a wider schema) and return all; one writer at a time.
-
-    The whole table is written anew: this is for tables that grow by a row a run. Raises `StorageError`.
-    """
-    table = rows
-    if path.exists():
-        table = pa.concat_tables([read_table(path), rows], promote_options="permissive")
-    write_table(path, table, metadata)
-    return table

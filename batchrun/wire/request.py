@@ -80,10 +80,6 @@ class BodyBuilder:
             prefix=head.prefix,
         )
 
-    def prefix_key(self, sample: Sample, model: str) -> int:
-        """Return a number that is equal for rows of equal (model, tools, system), and 0 where there is nothing to share."""
-        return self._head(sample, model, cache=False).prefix
-
     def _head(self, sample: Sample, model: str, *, cache: bool) -> _Head:
         key = (model, sample.tools, sample.system, sample.tool_choice, sample.params, cache)
         head = self._heads.get(key)

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from batchrun.pricing.pilot import Key, Seen, allocate, choose, coarsened, count_strata, merged, pilot_total, stratum_of
+from batchrun.pricing.pilot import Key, Seen, Stratum, allocate, choose, coarsened, merged, pilot_total, stratum_of
 
 
 def one_run(calls: int, sample: int, spread: float, seed: int) -> tuple[bool, float, bool]:
@@ -22,7 +22,10 @@ def one_run(calls: int, sample: int, spread: float, seed: int) -> tuple[bool, fl
     output = np.exp(rng.normal(4.5, spread, calls)) * np.where(hard, 2.0, 1.0)
     costs = (lengths / 3.7 * 3e-6 + output * 15e-6) * np.where(rng.random(calls) < 0.02, 2.0, 1.0)
     calls_made = [(("hard",) if tag else ("easy",), float(length)) for tag, length in zip(hard, lengths, strict=True)]
-    strata = count_strata(calls_made)
+    strata: dict[Key, Stratum] = {}
+    for tags, length in calls_made:
+        old = strata.get(stratum_of(tags, length), Stratum(calls=0, length=0.0))
+        strata[stratum_of(tags, length)] = Stratum(calls=old.calls + 1, length=old.length + length)
     into = coarsened(strata, sample)
     members: dict[Key, list[int]] = {}
     for place, call in enumerate(calls_made):

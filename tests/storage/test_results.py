@@ -17,14 +17,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchrun.errors import StorageError
 from batchrun.records import Row, ToolUse
 from batchrun.storage import results
-from batchrun.storage.results import ResultsWriter, money, to_batch
-from batchrun.storage.tables import append_rows, read_table, write_table
+from batchrun.storage.results import ResultsWriter, columns_of, to_batches
+from batchrun.storage.tables import read_table, write_table
 
 MakeRow = Callable[..., Row]
 
@@ -170,17 +170,19 @@ def test_lone_surrogates_never_stop_a_run(tmp_path: Path, row: MakeRow) -> None:
     assert second["text"] is None
 
 
-@given(st.lists(st.none() | st.decimals(min_value=-999_999_999, max_value=999_999_999, places=12), max_size=20))
-def test_money_is_exact_to_nine_places(values: list[Decimal | None]) -> None:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it makes rows and remembers none
+@given(st.lists(st.none() | st.decimals(min_value=-999_999_999, max_value=999_999_999, places=12), min_size=1, max_size=20))
+def test_money_is_exact_to_nine_places(row: MakeRow, values: list[Decimal | None]) -> None:
     """Rounded half to even at the ninth place, as `Decimal.quantize` does it; null stays null."""
     meant = [None if value is None else value.quantize(Decimal("1e-9")) for value in values]
-    assert money(values).to_pylist() == meant
-    money(values).validate(full=True)
+    (batch,) = to_batches(columns_of([row(index, cost_usd=value) for index, value in enumerate(values)]))
+    batch.validate(full=True)
+    assert batch.column("cost_usd").to_pylist() == meant
 
 
-def test_an_amount_too_large_is_an_error_and_not_another_amount() -> None:
+def test_an_amount_too_large_is_an_error_and_not_another_amount(tmp_path: Path, row: MakeRow) -> None:
     with pytest.raises(StorageError, match="does not fit"):
-        money([Decimal(10) ** 9])
+        written(tmp_path / "results.parquet", [row(0, wasted_usd=Decimal(10) ** 9)])
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, row: MakeRow) -> None:
@@ -257,15 +259,13 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / "results.parquet").num_rows == 200_000
 
 
-def test_small_tables_are_whole_and_grow(tmp_path: Path) -> None:
-    """A table keeps its metadata, and a row more with a column more joins what was there."""
+def test_small_tables_are_whole_and_say_where_they_come_from(tmp_path: Path) -> None:
     path = tmp_path / "history.parquet"
-    append_rows(path, pa.table({"run": ["a"], "accuracy": [0.5]}), {"schema_version": "1"})
-    table = append_rows(path, pa.table({"run": ["b"], "accuracy": [0.75], "cost": [1.5]}))
-    assert table.to_pylist() == [{"run": "a", "accuracy": 0.5, "cost": None}, {"run": "b", "accuracy": 0.75, "cost": 1.5}]
-    assert read_table(path).to_pylist() == table.to_pylist()
-    assert read_table(path).schema.metadata[b"batchrun.schema_version"] == b"1"
+    write_table(path, pa.table({"run": ["a"], "accuracy": [0.5]}), {"schema_version": "1"})
+    assert read_table(path).to_pylist() == [{"run": "a", "accuracy": 0.5}]
+    assert (read_table(path).schema.metadata or {})[b"batchrun.schema_version"] == b"1"
     write_table(path, pa.table({"x": [1]}))
+    assert read_table(path).to_pylist() == [{"x": 1}]
     assert [entry.name for entry in tmp_path.iterdir()] == ["history.parquet"]
 
 
@@ -277,7 +277,7 @@ def test_what_is_no_table_is_exit_4(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_the_schema(row: MakeRow) -> None:
-    batch = to_batch([row(0), row(1)])
+    (batch,) = to_batches(columns_of([row(0), row(1)]))
     batch.validate(full=True)
     assert batch.schema.equals(results.SCHEMA)
     assert json.loads(batch.column("expected")[0].as_py())[0]["name"] == "get_weather"

@@ -90,13 +90,17 @@ def test_no_mark_where_it_has_no_place() -> None:
 
 def test_rows_share_a_prefix_when_model_tools_and_system_are_equal() -> None:
     builder = BodyBuilder(RequestSpec(params={"temperature": 0}))
-    key = builder.prefix_key(sample(tools=TOOLS, system=b'"s"'), "m")
+
+    def prefix(model: str, **fields: Any) -> int:
+        return builder.request(sample(**fields), model, 0).prefix
+
+    key = prefix("m", tools=TOOLS, system=b'"s"')
     assert key > 0
     assert key < 2**63
-    assert key == builder.prefix_key(sample(tools=TOOLS, system=b'"s"', params=b'{"top_k": 1}'), "m")
+    assert key == prefix("m", tools=TOOLS, system=b'"s"', params=b'{"top_k": 1}')
     others = [("m2", TOOLS, b'"s"'), ("m", TOOLS, b'"t"'), ("m", None, b'"s"'), ("m", TOOLS, None)]
-    assert len({key, *(builder.prefix_key(sample(tools=t, system=s), m) for m, t, s in others)}) == 5
-    assert builder.prefix_key(sample(), "m") == 0
+    assert len({key, *(prefix(m, tools=t, system=s) for m, t, s in others)}) == 5
+    assert prefix("m") == 0
 
 
 def test_the_request_carries_what_gates_need() -> None:
