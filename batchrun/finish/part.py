@@ -27,6 +27,7 @@ from batchrun.scoring import open_scorer
 from batchrun.sources import open_dataset
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.index import JournalIndex
+from batchrun.storage.price_list import PriceList
 from batchrun.storage.results import SCHEMA, to_batches
 from batchrun.storage.trouble import translated
 
@@ -150,7 +151,7 @@ class OrderedFinisher:
         dataset = open_dataset(job.dataset, format=job.format, columns=job.columns, select=job.select, on_bad_row=job.on_bad_row)
         dataset.set_bad_rows(order.bad_rows)
         self._index = RunFolder(Path(order.folder)).open_index(seal=False)
-        book = open_book(job.prices, file_text=order.price_text)
+        book = open_book(job.prices, file_text=order.price_text, look_up=PriceList())
         self._finisher = RangeFinisher(job, self._index, dataset.samples, book, Path(order.scratch))
 
     def finish(self, rows: Range) -> Part:

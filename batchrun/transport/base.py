@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import ssl
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -157,7 +158,7 @@ class Collector:
         self.chunks.append(chunk)
 
 
-class Calls:
+class Calls(ABC):
     """The calls of a `Transport`, in terms of one `exchange`, which a transport implements."""
 
     def __init__(self, bounds: Bounds) -> None:
@@ -179,9 +180,9 @@ class Calls:
         ended = await self.exchange(Call(method=method, path=path, accept=JSON, body=body), collector, self.bounds)
         return SmallReply(status=collector.status, headers=collector.headers, body=b"".join(collector.chunks), ended=ended)
 
+    @abstractmethod
     async def exchange(self, call: Call, receiver: Receiver, bounds: Bounds) -> Ended:
         """Make one exchange within `bounds`."""
-        raise NotImplementedError
 
 
 _WHILE_CONNECTING: Final[tuple[tuple[type[BaseException], EndedHow], ...]] = (

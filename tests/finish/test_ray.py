@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def a_cluster() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    temporary = Path(f"/tmp/br{os.getpid()}")  # noqa: S108 - Ray's sockets need a short path
+    temporary = Path(tempfile.mkdtemp(prefix="br"))  # Ray's sockets need a shorter path than pytest's folders have
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
     limits = ["--num-cpus=2", f"--object-store-memory={80 << 20}", "--include-dashboard=false", "--disable-usage-stats"]
     head = subprocess.Popen(

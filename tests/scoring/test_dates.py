@@ -64,4 +64,5 @@ def test_a_format_that_cannot_tell_a_day_is_found(style: str, wrong: bool) -> No
 
 @given(st.text(), st.lists(st.text().map("%Y".__add__), max_size=2))
 def test_reading_is_total(text: str, styles: list[str]) -> None:
-    parse(text, [style for style in styles if wrong_format(style) is None])
+    found = parse(text, [style for style in styles if wrong_format(style) is None])
+    assert found is None or isinstance(found, date)

@@ -202,7 +202,9 @@ def test_no_expectation_breaks_the_endpoint(expected: Any, seed: int) -> None:
     asked = asking({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})
     for text in (json.dumps(expected), json.dumps([{"name": "f", "arguments": {"a": expected}}])):
         for accuracy in (0, 1):
-            plan_reply(asked, text.encode(), Manner(seed=seed, accuracy=accuracy))
+            plan = plan_reply(asked, text.encode(), Manner(seed=seed, accuracy=accuracy))
+            assert plan == plan_reply(asked, text.encode(), Manner(seed=seed, accuracy=accuracy))
+            assert plan.stop_reason
 
 
 @pytest.mark.parametrize(
