@@ -88,7 +88,7 @@ def _clean(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return `text` as XML's character data."""
+    """Return `text` as XML's character data; the standard library's own loads urllib's HTTP client to be imported."""
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         if character in text:
             text = text.replace(character, entity)

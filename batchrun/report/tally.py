@@ -16,8 +16,8 @@ from decimal import Decimal
 from itertools import compress, pairwise
 from typing import Any, TypeAlias
 
-from batchrun.pricing.rates import dollars, nanos
-from batchrun.records import NOT_IN_DENOMINATOR, Attempt, Row
+from batchrun.pricing.rates import dollars
+from batchrun.records import NOT_IN_DENOMINATOR
 from batchrun.statistics.clustered import ClusteredMean, Estimate
 from batchrun.statistics.histogram import LogHistogram
 
@@ -30,31 +30,8 @@ TOKENS = {
     "thinking": "thinking_tokens",
 }
 TIMES = ("queued_ms", "ttft_ms", "first_call_ms", "latency_ms")
-MONEY = ("cost_usd", "wasted_usd")
 ERROR = ("http_status", "error_type", "error_message")
-BESIDE = ("events", "cached_from")
 TIMED = (*TIMES, "index", "id", "repeat", "output_tokens", "events")
-NEEDED = tuple(
-    dict.fromkeys(
-        (
-            *TIMES,
-            "index",
-            "id",
-            "repeat",
-            *TOKENS.values(),
-            *MONEY,
-            *ERROR,
-            "status",
-            "outcome",
-            "attempts",
-            "correct",
-            "score",
-            "cluster",
-            "tags",
-        )
-    )
-)
-"""The columns that a tally reads."""
 PERCENTILES = (50, 90, 95, 99)
 SLOWEST = 10
 MOST_TAGS = 200
@@ -63,7 +40,7 @@ DRAWN = ("ttft_ms", "latency_ms")
 MOST_BARS = 48
 
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
-"""Columns of `results.parquet` by name, one value a row."""
+"""Columns of `results.parquet` by name, one value a row, money in billionths; beside them `events` and `cached_from`."""
 
 
 class ModelTally:
@@ -87,17 +64,8 @@ class ModelTally:
         self._attempts = self._unpriced = 0
         self._cost = self._wasted = 0  # in billionths
 
-    def add(self, rows: Sequence[Row], landed: Sequence[Attempt]) -> None:
-        """Add the repeats of one dataset row, and the attempt each of them landed with."""
-        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in NEEDED}
-        for name in MONEY:
-            columns[name] = [None if money is None else nanos(money) for money in columns[name]]
-        for name in BESIDE:
-            columns[name] = [getattr(attempt, name) for attempt in landed]
-        self.add_many(columns)
-
     def add_many(self, columns: Columns) -> None:
-        """Add rows by their columns (`NEEDED`, and `BESIDE` them of the attempts they landed with), money in billionths.
+        """Add rows by their columns.
 
         The repeats of a dataset row stand together, and none of them is added later.
         """

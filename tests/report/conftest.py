@@ -12,8 +12,9 @@ import pytest
 
 from batchrun.job import Prices
 from batchrun.pricing.book import open_book
+from batchrun.pricing.rates import nanos
 from batchrun.pricing.table import CostTable
-from batchrun.records import Attempt, CallScore, Cost, Reply, Row, Sample, Score, ScoreDetail, ToolUse, Usage
+from batchrun.records import CallScore, Cost, Row, Sample, Score, ScoreDetail, ToolUse
 from batchrun.report.summary import build_summary
 from batchrun.report.tally import ModelTally
 from batchrun.scoring.metrics import Metrics
@@ -95,10 +96,10 @@ def make_summary(rows: Iterable[Row], *, folder: str = "run", **about: Any) -> d
     metrics = {model: Metrics() for model in models}
     for row in kept:
         tally = tallies[row.model]
-        reply = Reply(form="anthropic_sse", text=row.text or "", tool_uses=row.tool_calls, stop_reason="tool_use", usage=Usage())
-        tally.add(
-            [row], [Attempt(ordinal=row.index, attempt=1, final=True, status=row.status, model=row.model, reply=reply, events=9)]
-        )
+        columns: dict[str, list[Any]] = {name: [getattr(row, name)] for name in Row.__struct_fields__}
+        for name in ("cost_usd", "wasted_usd"):
+            columns[name] = [None if money is None else nanos(money) for money in columns[name]]
+        tally.add_many({**columns, "events": [9], "cached_from": [None]})
         scored = CallScore(
             tool="get_weather", expected=True, called=True, right=bool(row.correct), arguments_expected=1, arguments_given=1
         )
