@@ -28,6 +28,10 @@ class JobFlags:
     model: tuple[str, ...] = ()
     out: str | None = None
     limit: int | None = None
+    sample: int | None = None
+    seed: int | None = None
+    where: str | None = None
+    shard: str | None = None
     simulate: bool = False
     json: bool = False
     quiet: bool = False
@@ -43,6 +47,10 @@ class JobFlags:
             "request.model": list(self.model) or None,
             "out": self.out,
             "select.limit": self.limit,
+            "select.sample": self.sample,
+            "select.seed": self.seed,
+            "select.where": self.where,
+            "select.shard": self.shard,
             "observe.log_format": self.log_format,
         }
         given: list[tuple[str, object]] = [(path, value) for path, value in named.items() if value is not None]
@@ -64,6 +72,10 @@ def job_flags(*, simulate: bool = True) -> Callable[[Command], Command]:
             click.option("--model", multiple=True, metavar="MODEL", help="Model to call; may be given several times."),
             click.option("--out", metavar="DIR", help="Folder of the run [default: reports/<job>/<run_id>]."),
             click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows."),
+            click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only N rows, drawn at random."),
+            click.option("--seed", type=int, metavar="N", help="Which draw of --sample it is [default: 0]."),
+            click.option("--where", metavar="CONDITION", help="Only rows of which this SQL condition holds: \"id LIKE 'a%'\"."),
+            click.option("--shard", metavar="I/N", help="Only the I-th of N parts: 3/16."),
             click.option("--set", "set_", multiple=True, metavar="KEY=VALUE", help="Any key of the job, by its path."),
             click.option("--json", "json_", is_flag=True, help="Print the summary as JSON on stdout."),
             click.option("-q", "--quiet", is_flag=True, help="No progress, no table."),
@@ -87,6 +99,10 @@ def _gathered(function: Command, options: list[Callable[[Any], Any]]) -> Command
             model=values.pop("model"),
             out=values.pop("out"),
             limit=values.pop("limit"),
+            sample=values.pop("sample"),
+            seed=values.pop("seed"),
+            where=values.pop("where"),
+            shard=values.pop("shard"),
             set=values.pop("set_"),
             json=values.pop("json_"),
             quiet=values.pop("quiet"),

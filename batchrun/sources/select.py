@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from batchrun.errors import JobError, Problem, UsageError
+from batchrun.errors import JobError, Problem
 from batchrun.job import Select
 from batchrun.sources.jsonl import record_of
 from batchrun.sources.record import Record, Row
@@ -109,7 +109,7 @@ class Condition:
                 verdicts = frame.select(self._expression.alias("verdict")).to_series()
                 kept = verdicts.cast(self._polars.Boolean).fill_null(value=False).to_list()
             except Exception as error:  # noqa: BLE001 -- as above
-                raise UsageError(str(self._problem(error)), hint="strings in single quotes: --where \"tags = 'x'\"") from None
+                raise JobError([self._problem(error)]) from None
             if len(kept) != len(chunk):
                 kept = kept * len(chunk)
             for record, keep in zip(chunk, kept, strict=True):
@@ -127,7 +127,12 @@ class Condition:
 
     def _problem(self, error: Exception) -> Problem:
         """Return polars' complaint as a problem of `select.where`."""
-        return Problem(message=f"{self._text!r}: {str(error).splitlines()[0]}", field="select.where", code="bad-condition")
+        return Problem(
+            message=f"{self._text!r}: {str(error).splitlines()[0]}",
+            field="select.where",
+            hint="a polars SQL condition, strings in single quotes: \"city = 'Oslo' AND array_contains(tags, 'x')\"",
+            code="bad-condition",
+        )
 
 
 def sampled(indices: Iterable[int], size: int, seed: int) -> npt.NDArray[np.uint64]:
