@@ -112,13 +112,13 @@ def resumable(
     where the folder is no run's, or the job file is gone.
     """
     from batchrun.storage.folder import RunFolder  # noqa: PLC0415 - loaded when a run begins
+    from batchrun.storage.places import is_remote  # noqa: PLC0415
 
-    path, place = Path(run), None
-    if _REMOTE in os.fspath(run):
-        from batchrun.storage.mirror import pull, spool_folder  # noqa: PLC0415 - only for a run in a bucket
+    place = os.fspath(run)
+    path, remote = local_folder(place), is_remote(place)
+    if remote:
+        from batchrun.storage.mirror import pull  # noqa: PLC0415 - only for a run in a bucket
 
-        place = os.fspath(run).rstrip("/")
-        path = spool_folder(place, os.environ)
         pull(place, path)
     folder = RunFolder.open(path)
     manifest = folder.read_manifest()
@@ -131,7 +131,7 @@ def resumable(
             raise UsageError(f"{run}: run.json does not keep {', '.join(missing)} and the job file is gone", hint=hint)
         original = to_builtins(load_job(manifest.job_file))
         taken = [(key, _at(original, key)) for key in missing]
-    job = with_overrides(manifest.resolved_job(), [*taken, ("out", place or str(folder.path)), *overrides])
+    job = with_overrides(manifest.resolved_job(), [*taken, ("out", place if remote else str(folder.path)), *overrides])
     options = Options(simulate=manifest.simulated, force=force, retry_errors=retry_errors, job_file=manifest.job_file)
     return job, options
 
@@ -200,11 +200,18 @@ def _where(job: Job, options: Options, new_name: Callable[[], str]) -> tuple[Pat
 
     if job.out is None:
         return options.root / job.name / new_name(), None
-    if is_remote(job.out):
-        from batchrun.storage.mirror import spool_folder  # noqa: PLC0415 - only for a run in a bucket
+    return local_folder(job.out), job.out if is_remote(job.out) else None
 
-        return spool_folder(job.out, os.environ), job.out
-    return Path(job.out), None
+
+def local_folder(out: str) -> Path:
+    """Return the folder on this machine's disk of the run at `out`, a folder or an address in a bucket."""
+    from batchrun.storage.places import is_remote, local_path  # noqa: PLC0415 - loaded when a run begins
+
+    if not is_remote(out):
+        return local_path(out)
+    from batchrun.storage.mirror import spool_folder  # noqa: PLC0415 - only for a run in a bucket
+
+    return spool_folder(out, os.environ)
 
 
 def book_of(job: Job) -> PriceBook:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from batchrun import __version__
 from batchrun.errors import BatchrunError
 from batchrun.job import Job
-from batchrun.prepare import Options, Parts, book_of, endpoint, prepared, require_prices
+from batchrun.prepare import Options, Parts, book_of, endpoint, local_folder, prepared, require_prices
 
 if TYPE_CHECKING:
     from batchrun.collect import Show
@@ -89,8 +89,8 @@ def _cluster(job: Job) -> AbstractContextManager[None]:
     return connected(job)
 
 
-def cancel_batches(job: Job, path: Path, *, environ: Mapping[str, str] = os.environ) -> int:
-    """Ask for the batches of the run in the folder `path` to be stopped, though another process works on it.
+def cancel_batches(job: Job, *, environ: Mapping[str, str] = os.environ) -> int:
+    """Ask for the batches of the run at `job.out` to be stopped, though another process on this machine works on it.
 
     Returns how many they are. That process sees that they were cancelled, lands what they have and submits nothing more.
     Raises `EndpointRefused`.
@@ -98,7 +98,7 @@ def cancel_batches(job: Job, path: Path, *, environ: Mapping[str, str] = os.envi
     from batchrun.collect import cancel_at_work  # noqa: PLC0415 - loaded when it is needed
     from batchrun.transport.loop import run as run_loop  # noqa: PLC0415
 
-    return run_loop(cancel_at_work(job, path, environ))
+    return run_loop(cancel_at_work(job, local_folder(str(job.out)), environ))
 
 
 def rescore(job: Job, options: Options, judge: Judge | None = None) -> dict[str, Any]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from batchrun.cli.options import JobFlags, job_flags
 
 
 @click.command("cancel", epilog="Example: batchrun cancel reports/weather/20260101T060000Z-1a2b3c")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN")
 @job_flags(simulate=False)
-def command(run: Path, flags: JobFlags) -> None:
-    """Stop the batches of RUN, a run's folder, wait until they have ended and land what is there.
+def command(run: str, flags: JobFlags) -> None:
+    """Stop the batches of RUN, a run's folder or its address in a bucket, wait until they have ended and land what is there.
 
     A run that is still waiting for them in another process lands it itself.
     """
@@ -35,7 +33,7 @@ def command(run: Path, flags: JobFlags) -> None:
         with ProgressView(job.name, quiet=flags.quiet) as view:
             result = run_job(job, replace(options, cancel=True), show=view.show)
     except RunLocked as locked:
-        stopped = cancel_batches(job, run)
+        stopped = cancel_batches(job)
         click.echo(f"asked for {stopped} batches to be stopped; {locked}: it lands what is there", err=True)
         return
     if flags.json:

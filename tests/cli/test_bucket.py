@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.cli import main
+from batchrun.job import Simulate
+from batchrun.simulator import process
 
 DATASET = Path(__file__).parents[2] / "datasets" / "weather.jsonl"
 
@@ -79,3 +81,21 @@ def test_a_run_in_a_bucket_is_gone_on_with_and_scored_again_by_its_address(bucke
     assert run("score", place, "-q", "--profile", "exact") == 0
     with bucket.open_input_stream("data/runs/two/summary.json") as stream:
         assert json.loads(stream.read())["profile"] == "exact"
+
+
+def test_batches_of_a_run_in_a_bucket_are_cancelled_by_its_address(bucket: pa_fs.FileSystem, tmp_path: Path) -> None:
+    """What was submitted is known in the bucket, so any machine can stop it."""
+    place, log = "s3://data/runs/three", tmp_path / "access.jsonl"
+    with process.start(Simulate(first_byte_ms=60_000, token_ms=0), access_log=log) as simulated:
+        batches = ("--set", "request.mode=batches", "--set", "endpoint.auth=none", "--base-url", simulated.base_url)
+        model = ("--model", "claude-sonnet-4-20250514")
+        stopped = run("run", str(DATASET), *model, "--out", place, "-q", *batches, "--set", "limits.deadline_s=1")
+        assert stopped == 6
+        (tmp_path / "spool").rename(tmp_path / "lost")
+        run("cancel", place, "-q")
+    with bucket.open_input_stream("data/runs/three/summary.json") as stream:
+        summary = json.loads(stream.read())
+    assert summary["rows"]["landed"] == 26
+    assert summary["rows"]["succeeded"] == 0
+    asked = [line for line in map(json.loads, log.read_text().splitlines()) if line["path"].endswith("/cancel")]
+    assert [line["status"] for line in asked] == [200]
