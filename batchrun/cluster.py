@@ -1,11 +1,12 @@
 """Workers as actors of a Ray cluster, and the broker as one more: `[engine] kind = "ray"`; ranges finished as its tasks.
 
-The broker's actor costs no processor of the cluster's account, each worker's one. A worker is the very body that a
-process of `--workers` runs; only the carrier of its questions differs. `address` names a cluster ("auto": the one
-that this machine belongs to); without it a cluster of this machine alone is started and ended with the run, its
-dashboard and usage reports off. On the cluster's machines batchrun must be installed, and the dataset and the run's
-folder be found under the same paths. A worker's order, which may hold the credential, travels as an argument between
-the cluster's processes, as safe as the cluster's own connections are, and is written nowhere.
+The broker's actor costs no processor of the cluster's account and lives beside the driver, whose end is the run's
+anyway; each worker's costs one. A worker is the very body that a process of `--workers` runs; only the carrier of its
+questions differs. `address` names a cluster ("auto": the one that this machine belongs to); without it a cluster of
+this machine alone is started and ended with the run, its dashboard and usage reports off. On each of a cluster's
+machines batchrun must be installed, the dataset be found under the same path or address, and the run's folder too unless
+it is a bucket: `survey` sees to it before a call is made. A worker's order, which may hold the credential, travels as
+an argument between the cluster's processes, as safe as the cluster's own connections are, and is written nowhere.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from batchrun import __version__
 from batchrun.engine.distributed.broker import Broker
 from batchrun.engine.distributed.messages import (
     Answer,
     Look,
     Lost,
     Question,
+    Stop,
     View,
     decode_answer,
     decode_question,
@@ -35,11 +38,12 @@ from batchrun.engine.distributed.ranges import Ranges
 from batchrun.errors import BatchrunError, MissingExtra, UsageError
 from batchrun.job import Job, Limits
 from batchrun.transport.loop import run as run_loop
-from batchrun.worker import Order, decode_order, encode_order, work
+from batchrun.worker import Order, decode_order, encode_order, of_storage, require_able, work
 
 try:
     import ray
     from ray.exceptions import RayActorError, RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise MissingExtra('[engine] kind = "ray"', "ray") from None
 
@@ -51,6 +55,7 @@ DRIVER: Final = "driver"
 AHEAD: Final = 2  # tasks a worker that are under way or wait to be put together
 TASK_RETRIES: Final = 1
 SILENT_S: Final = 900.0
+LOOK_S: Final = 300.0  # for a machine to look at its dataset, all of which may have to be read
 STORE_BYTES: Final = 80 << 20  # of shared memory, the least that Ray takes: nothing is kept in it
 
 
@@ -77,6 +82,7 @@ class WorkerActor:
     def work(self, order: bytes, broker: Any) -> None:
         """Collect what the broker hands out."""
         told = decode_order(order)
+        os.environ.update(of_storage(told.environ))
 
         async def main() -> None:
             await work(told, ActorLine(broker, told.name))
@@ -114,7 +120,9 @@ class RayCrew:
 
     async def __aenter__(self) -> Self:
         self._connection.enter_context(connected(self._address, self._workers))
-        self._broker = ray.remote(num_cpus=0)(BrokerActor).remote(*self._parts)
+        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        broker: Any = ray.remote(num_cpus=0)(BrokerActor)
+        self._broker = broker.options(scheduling_strategy=beside).remote(*self._parts)
         self._line = ActorLine(self._broker, DRIVER)
         return self
 
@@ -134,44 +142,88 @@ class RayCrew:
             raise TypeError(f"a look was answered by {type(view).__name__}")
         return view
 
-    async def lost(self, worker: str) -> None:
-        """Tell the broker that this worker is dead."""
-        await self._line.ask(Lost(worker=worker))
+    async def lost(self, lost: Lost) -> None:
+        """Tell the broker that a worker is dead."""
+        await self._line.ask(lost)
 
     def hire(self, order: Order) -> asyncio.Task[bool]:
         """Start a worker's actor."""
         actor: Any = ray.remote(num_cpus=1, max_restarts=0)(WorkerActor).remote()
         self._actors[order.name] = actor
-        return asyncio.get_running_loop().create_task(_left(actor.work.remote(encode_order(order), self._broker)))
+        return asyncio.get_running_loop().create_task(_left(actor, actor.work.remote(encode_order(order), self._broker)))
 
     def kill(self, worker: str) -> None:
         """End a worker's actor."""
         ray.kill(self._actors[worker])
 
 
+def survey(order: Order) -> None:
+    """Have each machine that may be given a worker look whether it can do its part; raise `UsageError` for the first that cannot.
+
+    What workers of earlier sessions left there goes to the run's bucket.
+    """
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
+    known: Any = ray.nodes  # has no types
+    nodes = [node for node in known() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    content = encode_order(order)
+    looks = [task.options(scheduling_strategy=place).remote(__version__, content) for place in places]
+    for node, look in zip(nodes, looks, strict=True):
+        name = f"node {node['NodeManagerAddress']} of the Ray cluster"
+        try:
+            problem: Stop | None = ray.get(look, timeout=LOOK_S)
+        except RayError as error:
+            hint = f"install this very batchrun there: pip install 'batchrun[ray]=={__version__}'"
+            raise UsageError(f"{name} cannot work on this run: {str(error).strip().splitlines()[-1]}", hint=hint) from None
+        if problem is not None:
+            raise UsageError(f"{name} cannot work on this run: {problem.message}", hint=problem.hint)
+
+
+def _look(version: str, order: bytes) -> Stop | None:
+    """Return what keeps this machine from doing its part."""
+    if version != __version__:
+        hint = f"pip install 'batchrun[ray]=={version}' there"
+        return Stop(code=UsageError.exit_code, message=f"it has batchrun {__version__}, the driver {version}", hint=hint)
+    told = decode_order(order)
+    os.environ.update(of_storage(told.environ))
+    try:
+        require_able(told, thorough=True)
+        if told.home.place is not None:
+            from batchrun.storage.mirror import send_left, spool_folder  # noqa: PLC0415 - only for a run in a bucket
+
+            send_left(told.home.place, spool_folder(told.home.place, os.environ))
+    except BatchrunError as error:
+        return Stop.of(error)
+    return None
+
+
 def spread(order: FinishOrder, ranges: Sequence[Range]) -> Generator[Part | None]:
-    """Have ranges finished as tasks of the cluster; yield what each came to, in order, None for one that was not finished."""
+    """Have ranges finished as tasks of the cluster; yield what each came to, in order, None for one that was not finished.
+
+    The machines see the run's folder.
+    """
     from batchrun.finish.part import encode_order as encoded  # noqa: PLC0415 - loaded when a run ends
 
-    job, content = order.job, encoded(order)
+    job, content, environ = order.job, encoded(order), of_storage(os.environ)
     task: Any = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(_finish)
     waiting, at_work = deque(ranges), deque[Any]()
     with connected(job.engine.address, job.engine.workers):
         try:
             while waiting or at_work:
                 while waiting and len(at_work) < AHEAD * job.engine.workers:
-                    at_work.append(task.remote(content, waiting.popleft()))
+                    at_work.append(task.remote(content, waiting.popleft(), environ))
                 yield _result(at_work.popleft())
         finally:
             for reference in at_work:
                 ray.cancel(reference, force=True)
 
 
-def _finish(order: bytes, rows: Range) -> Part | None:
+def _finish(order: bytes, rows: Range, environ: Mapping[str, str]) -> Part | None:
     """Finish one range, in a process of the cluster."""
     from batchrun.finish.part import OrderedFinisher  # noqa: PLC0415 - loaded when a run ends
     from batchrun.finish.part import decode_order as decoded  # noqa: PLC0415
 
+    os.environ.update(environ)
     with suppress(BatchrunError), closing(OrderedFinisher(decoded(order))) as finisher:
         return finisher.finish(rows)
     return None  # the driver comes upon the error too, and says what it is
@@ -205,12 +257,13 @@ def is_connected() -> bool:
     return bool(ray.is_initialized())
 
 
-async def _left(work: Any) -> bool:
-    """Return whether the worker left in good order."""
+async def _left(actor: Any, work: Any) -> bool:
+    """Return whether the worker left in good order; its processor is free then for one that still waits for its own."""
     try:
         await work
     except RayError:
         return False
+    ray.kill(actor)
     return True
 
 

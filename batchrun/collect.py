@@ -147,10 +147,6 @@ class Calls:
                         continue
                     yield self._builder.request(sample, model, ordinal, cache=marks)
 
-    def know(self, index: JournalIndex) -> None:
-        """Skip from now on what has landed according to a newer index."""
-        self._index = index
-
     def left(self) -> int | None:
         """Return how many calls have not landed yet, None where nobody has counted the rows."""
         if self._plan.only is not None:

@@ -41,8 +41,8 @@ class Crew(Protocol):
     async def look(self, look: Look) -> View:
         """Ask the broker how far the run is."""
 
-    async def lost(self, worker: str) -> None:
-        """Tell the broker that this worker is dead."""
+    async def lost(self, lost: Lost) -> None:
+        """Tell the broker that a worker is dead."""
 
     def hire(self, order: Order) -> asyncio.Task[bool]:
         """Start a worker; the task's result is whether it left in good order."""
@@ -74,9 +74,9 @@ class ProcessCrew:
         """Ask the broker how far the run is."""
         return _view(await self._broker.ask(DRIVER, look))
 
-    async def lost(self, worker: str) -> None:
-        """Tell the broker that this worker is dead."""
-        await self._broker.ask(DRIVER, Lost(worker=worker))
+    async def lost(self, lost: Lost) -> None:
+        """Tell the broker that a worker is dead."""
+        await self._broker.ask(DRIVER, lost)
 
     def hire(self, order: Order) -> asyncio.Task[bool]:
         """Start a worker process."""

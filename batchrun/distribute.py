@@ -3,12 +3,15 @@
 The driver sends nothing itself. It cuts what has not landed into ranges, starts the workers and the broker, and
 watches: it adds up the progress, passes on a signal or the deadline, replaces a worker that died (its rows go to
 whoever has room), ends one that has been silent for too long. When all have left, their figures become one summary,
-and the journal holds their segments side by side: what finishes a run sees no difference.
+and the journal holds their segments side by side, fetched from the run's bucket where they landed on other machines'
+disks: what finishes a run sees no difference. It alone reads the journal; workers are told what has landed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from decimal import Decimal
@@ -22,12 +25,13 @@ from batchrun.collect import Plan, Show, shown
 from batchrun.crew import Crew, ProcessCrew
 from batchrun.engine.distributed.broker import Broker
 from batchrun.engine.distributed.gathering import copy_into, summarize
-from batchrun.engine.distributed.messages import Look, Stop, View
+from batchrun.engine.distributed.messages import Look, Lost, Stop, View
 from batchrun.engine.distributed.ranges import SMALLEST, Ranges
 from batchrun.engine.stopping import StopSignal, deadline_reached
 from batchrun.engine.telemetry import EngineSummary, Progress
 from batchrun.errors import BatchrunError, StorageError, UsageError
 from batchrun.job import Job, Select
+from batchrun.storage.home import Home, home_of
 from batchrun.storage.index import AGAIN, JournalIndex
 from batchrun.transport import Credential
 from batchrun.worker import Order, needed
@@ -50,8 +54,8 @@ Runs = list[tuple[int, int | None]]
 async def distribute(plan: Plan, *, stop: StopSignal, show: Show | None = None) -> EngineSummary:
     """Make every call that has not landed yet, in `job.engine.workers` processes; return what they did and why it ended.
 
-    Raises as `collect` does, `MissingExtra` where Ray is asked for and not installed, and `BatchrunError` when
-    workers keep dying.
+    Raises as `collect` does, `MissingExtra` where Ray is asked for and not installed, `UsageError` where a machine of the
+    cluster cannot do its part, and `BatchrunError` when workers keep dying.
     """
     job = plan.job
     if job.scoring.stop_when is not None:
@@ -59,11 +63,15 @@ async def distribute(plan: Plan, *, stop: StopSignal, show: Show | None = None) 
         raise UsageError("scoring.stop_when judges the answers in the order of one process", hint=hint)
     Credential.from_environment(job.endpoint, plan.environ)  # what is wrong with it is said once, and here
     workers = min(job.engine.workers, job.limits.concurrency)
-    with plan.folder.open_index(again=AGAIN | {"errored"} if plan.retry_errors else AGAIN) as index:
-        runs, total = unlanded(plan, index), left(plan, index)
-        prior = index.spent[0]
-    driver = Driver(_crew(plan, runs, workers, prior), _orders(plan, workers), plan.job.limits.grace_s, prior)
     with ExitStack() as stack:
+        home = stack.enter_context(home_of(plan.folder.path, _bucket(job)))
+        if job.engine.kind == "ray":
+            stack.enter_context(connected(job))
+            await asyncio.to_thread(_survey, plan, home)
+        landed = functools.partial(_landed, plan, home)
+        with await asyncio.to_thread(landed) as index:
+            runs, total, prior, told = unlanded(plan, index), left(plan, index), index.spent[0], index.told()
+        driver = Driver(_crew(plan, runs, workers, prior), _orders(plan, home, told), job.limits.grace_s, prior, landed)
         if show is not None:
             stack.enter_context(shown(driver.progress, total, show))
         stop.listen(lambda: driver.stop(Stop.of(stop.error()), at_once=stop.requests > 1))
@@ -72,16 +80,20 @@ async def distribute(plan: Plan, *, stop: StopSignal, show: Show | None = None) 
             error = Stop.of(deadline_reached(job.limits.deadline_s))
             timer = asyncio.get_running_loop().call_later(job.limits.deadline_s, driver.stop, error)
             stack.callback(timer.cancel)
-        return await driver.run(workers, plan)
+        summary = await driver.run(workers, plan)
+        await asyncio.to_thread(_gather, plan, home)
+        return summary
 
 
 class Driver:
     """Watches over the workers of one run."""
 
-    def __init__(self, crew: Crew, order_of: Callable[[int], Order], grace_s: float, prior: Decimal) -> None:
-        """Start nothing yet; `order_of(number)` is what the worker of that number is told."""
+    def __init__(
+        self, crew: Crew, order_of: Callable[[int], Order], grace_s: float, prior: Decimal, landed: Callable[[], JournalIndex]
+    ) -> None:
+        """Start nothing yet; `order_of(number)` is what the worker of that number is told, `landed` reads the journal."""
         self.progress = Progress()
-        self._crew, self._order_of, self._grace_s, self._prior = crew, order_of, grace_s, prior
+        self._crew, self._order_of, self._grace_s, self._prior, self._landed = crew, order_of, grace_s, prior, landed
         self._hired: dict[asyncio.Task[bool], str] = {}
         self._numbers = 0
         self._deaths = 0
@@ -131,7 +143,8 @@ class Driver:
         if task.result():
             return
         self._deaths += 1
-        await self._crew.lost(name)
+        with await asyncio.to_thread(self._landed) as index:
+            await self._crew.lost(Lost(worker=name, landed=index.told()))
         if self._stop is None and self._deaths < most_deaths:
             self._hire()
 
@@ -177,7 +190,9 @@ def finishers(job: Job, bad_rows: Mapping[int, str]) -> Others | None:
         from batchrun import cluster  # noqa: PLC0415 - an optional extra
 
         spread: Spread = cluster.spread
-        if job.engine.address is None and not cluster.is_connected():
+        if _bucket(job) is not None:  # the other machines do not see where it is spooled
+            spread = Processes(min(workers, os.cpu_count() or 1))
+        elif job.engine.address is None and not cluster.is_connected():
             least = WORTH_A_CLUSTER
     elif workers > 1:
         spread = Processes(workers)
@@ -233,20 +248,52 @@ def _crew(plan: Plan, runs: Runs, workers: int, prior: Decimal) -> Crew:
     )
 
 
-def _orders(plan: Plan, workers: int) -> Callable[[int], Order]:
+def _orders(plan: Plan, home: Home, landed: bytes) -> Callable[[int], Order]:
     """Return what makes the order of each worker."""
-    price_text = _price_text(plan.job)
+    job, price_text, stamp = plan.job, _price_text(plan.job), plan.dataset.stamp()
+    digest = "" if stamp is None else plan.dataset.digest()
 
     def order(number: int) -> Order:
         return Order(
             name=f"w{number}",
-            workers=workers,
-            job=plan.job,
-            folder=str(plan.folder.path.absolute()),
+            workers=min(job.engine.workers, job.limits.concurrency),
+            job=job,
+            home=home,
             environ=needed(plan.environ),
             price_text=price_text,
             bad_rows=dict(plan.dataset.bad_rows),
+            landed=landed,
+            stamp=stamp,
+            digest=digest,
             retry_errors=plan.retry_errors,
         )
 
     return order
+
+
+def _survey(plan: Plan, home: Home) -> None:
+    """Have every machine of the cluster look whether it can do its part. Raises `UsageError`."""
+    from batchrun import cluster  # noqa: PLC0415 - an optional extra
+
+    cluster.survey(_orders(plan, home, JournalIndex(None).told())(0))
+
+
+def _landed(plan: Plan, home: Home) -> JournalIndex:
+    """Read the journal beside its live writers, those on other machines as far as the bucket has them."""
+    _gather(plan, home)
+    return plan.folder.open_index(again=AGAIN | {"errored"} if plan.retry_errors else AGAIN, seal=False)
+
+
+def _gather(plan: Plan, home: Home) -> None:
+    """Have in the run's folder what has landed on other machines."""
+    if home.place is not None:
+        from batchrun.storage.mirror import pull_journal  # noqa: PLC0415 - only for a run in a bucket
+
+        pull_journal(home.place, plan.folder.path)
+
+
+def _bucket(job: Job) -> str | None:
+    """Return the bucket folder that the run of a job is copied to, None where it is on disks alone."""
+    from batchrun.storage.places import is_remote  # noqa: PLC0415 - brings Arrow
+
+    return job.out if job.out is not None and is_remote(job.out) else None

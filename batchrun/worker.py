@@ -1,9 +1,10 @@
 """One worker of a run that several processes share: ranges of rows in, journal segments of its own out.
 
 It is the collecting half (`collect`) over a part of the dataset at a time: the same samples, requests, engine and
-landing, with limits that are leased from the broker. It gives no results and writes nothing but its journal. A
-second range is asked for while the first is still being read, so the calls in flight never run dry in between; when
-all that it had has landed it waits for what others may leave behind. Who started it, and how, it does not know.
+landing, with limits that are leased from the broker. It gives no results, writes nothing but its journal and reads
+none: what has landed before is told to it. A second range is asked for while the first is still being read, so the calls
+in flight never run dry in between; when all that it had has landed, in the bucket too where its journal is copied to
+one, it waits for what others may leave behind. Who started it, and how, it does not know.
 
 `python -m batchrun.worker FD` is one of these as a process, on a socket that its parent handed down.
 """
@@ -14,11 +15,12 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -30,14 +32,15 @@ from batchrun.engine.distributed.messages import Rows, Stop
 from batchrun.engine.distributed.socket_line import SocketLine
 from batchrun.engine.judging import Wiring
 from batchrun.engine.ports import Observer
-from batchrun.errors import BatchrunError
+from batchrun.errors import BatchrunError, UsageError
 from batchrun.job import Job, Select
 from batchrun.observe.observing import observing
 from batchrun.pricing.book import open_book
 from batchrun.records import Sample
 from batchrun.sources import Dataset, open_dataset
 from batchrun.storage.folder import RunFolder
-from batchrun.storage.index import AGAIN, JournalIndex
+from batchrun.storage.home import Desk, Home
+from batchrun.storage.index import JournalIndex
 from batchrun.storage.journal import Journal
 from batchrun.storage.price_list import PriceList
 from batchrun.transport import Credential, Transport, open_transport
@@ -45,10 +48,13 @@ from batchrun.transport.loop import run as run_loop
 
 LOW_WATER: Final = 256  # rows left of a range when the next one is asked for
 READ_COST: Final = 10  # of reading a row, in rows that are passed over from the beginning of a file
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 NEEDED_VARIABLES: Final = frozenset(
     {"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
     | {name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word.upper()}_PROXY")}
 )
+STORAGE_VARIABLES: Final = ("AWS_", "AZURE_STORAGE_", "GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "HF_TOKEN")
+"""The beginnings of the names of variables that lead to buckets: see `storage.places`."""
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -57,10 +63,13 @@ class Order(Struct, frozen=True, kw_only=True):
     name: str  # of its journal's segments, and to the broker
     workers: int
     job: Job
-    folder: str
+    home: Home
     environ: dict[str, str]
     price_text: str | None
     bad_rows: dict[int, str]
+    landed: bytes  # before it began: as the journal's index tells it
+    stamp: list[list[str | int]] | None  # of the dataset's files, where they are on disks, and
+    digest: str  # of their content
     retry_errors: bool
 
     def __repr__(self) -> str:
@@ -86,6 +95,7 @@ async def work(order: Order, line: Line) -> None:
     client = Client(line, order.job.limits, workers=order.workers)
     async with client.connected():
         try:
+            require_able(order, thorough=False)
             await _collect(order, client)
         except BatchrunError as error:
             await client.leave(Stop.of(error))
@@ -98,37 +108,51 @@ async def work(order: Order, line: Line) -> None:
 
 async def _collect(order: Order, client: Client) -> None:
     """Drive one engine after the other; a second one is needed only where rows came late."""
-    job, folder = order.job, RunFolder(Path(order.folder))
+    job = order.job
     credential = Credential.from_environment(job.endpoint, order.environ)
-    with ExitStack() as stack:
-        observer = stack.enter_context(observing(job, folder.run_id, order.environ))
-        observer.attach(job)
-        share = stack.enter_context(Share(order, folder, client, observer))
-        journal = stack.enter_context(folder.open_journal(order.name, secrets=[credential.secret] if credential.secret else []))
-        transport = open_transport(job.endpoint, credential, connections=job.limits.concurrency, environ=order.environ)
-        try:
-            calls = share.calls(journal)
-            wiring = share.wiring(calls, transport, credential)
-            while await client.wait_for_rows():
-                summary = await client.drive(client.engine(wiring), calls.requests(samples=share.samples()))
-                if summary.stopped is not None:
-                    break
-                await asyncio.to_thread(journal.flush)
-        finally:
-            await transport.aclose()
+    secrets = [credential.secret] if credential.secret else []
+    async with _desk(order) as desk:
+        with ExitStack() as stack:
+            observer = stack.enter_context(observing(job, Path(order.home.folder).name, order.environ))
+            observer.attach(job)
+            share = Share(order, desk.folder, client, observer)
+            journal = stack.enter_context(desk.folder.open_journal(desk.writer, secrets=secrets))
+            transport = open_transport(job.endpoint, credential, connections=job.limits.concurrency, environ=order.environ)
+            try:
+                calls = share.calls(journal)
+                wiring = share.wiring(calls, transport, credential)
+                while await client.wait_for_rows():
+                    summary = await client.drive(client.engine(wiring), calls.requests(samples=share.samples()))
+                    if summary.stopped is not None:
+                        break
+                    await asyncio.to_thread(journal.flush)
+                    await asyncio.to_thread(desk.send)
+            finally:
+                await transport.aclose()
+
+
+@asynccontextmanager
+async def _desk(order: Order) -> AsyncIterator[Desk]:
+    """Hold the place where this worker's journal goes; what is left to copy is copied beside the beats, which go on."""
+    desk = await asyncio.to_thread(Desk, order.home, order.name)
+    try:
+        yield desk
+    finally:
+        await asyncio.to_thread(desk.close)
 
 
 class Share:
     """The rows of one worker, and what it knows of those that have landed."""
 
     def __init__(self, order: Order, folder: RunFolder, client: Client, observer: Observer) -> None:
-        """Open the dataset and the journal."""
+        """Open the dataset."""
         job = order.job
-        self._order, self._folder, self._client = order, folder, client
-        dataset = open_dataset(job.dataset, format=job.format, columns=job.columns, select=job.select, on_bad_row=job.on_bad_row)
+        self._order, self._client = order, client
+        dataset = _dataset(order)
         dataset.set_bad_rows(order.bad_rows)
         self._reader = RangeReader(dataset, direct=job.select == Select())
-        self._index = self._open_index()
+        self._index = JournalIndex(None)
+        self._index.hear(order.landed)
         self._plan = Plan(
             job=job,
             dataset=dataset,
@@ -138,18 +162,10 @@ class Share:
             retry_errors=order.retry_errors,
             observer=observer,
         )
-        self._calls: Calls | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._index.close()
 
     def calls(self, journal: Journal) -> Calls:
         """Return the calls of this share, which land in `journal`."""
-        self._calls = Calls(self._plan, self._index, journal)
-        return self._calls
+        return Calls(self._plan, self._index, journal)
 
     def wiring(self, calls: Calls, transport: Transport, credential: Credential) -> Wiring:
         """Return what an engine is made of: as for a run in one process, but for the money."""
@@ -162,8 +178,8 @@ class Share:
     def samples(self) -> Iterator[Sample]:
         """Yield the samples of the ranges at hand, and ask for the next one in time."""
         for rows in self._client.rows():
-            if rows.again:
-                self._look_up_anew()
+            if rows.landed is not None:
+                self._index.hear(rows.landed)
             yield from self._of(rows)
 
     def _of(self, rows: Rows) -> Iterator[Sample]:
@@ -174,18 +190,6 @@ class Share:
             yield sample
         if self._reader.ended and (rows.stop is None or self._reader.place < rows.stop):
             self._client.rows_end(self._reader.place)
-
-    def _look_up_anew(self) -> None:
-        """Learn what another worker had landed before it died."""
-        self._index.close()
-        self._index = self._open_index()
-        if self._calls is not None:
-            self._calls.know(self._index)
-
-    def _open_index(self) -> JournalIndex:
-        """Read the journal beside its live writers."""
-        again = AGAIN | {"errored"} if self._order.retry_errors else AGAIN
-        return self._folder.open_index(again=again, seal=False)
 
 
 class RangeReader:
@@ -227,7 +231,58 @@ class RangeReader:
 
 def needed(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of an environment that a worker needs."""
-    return {name: value for name, value in environ.items() if name in NEEDED_VARIABLES or name.startswith("OTEL_")}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in NEEDED_VARIABLES or name.startswith(("OTEL_", *STORAGE_VARIABLES))
+    }
+
+
+def of_storage(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that lead to buckets, which are looked for in a process's own."""
+    return {name: value for name, value in environ.items() if name.startswith(STORAGE_VARIABLES)}
+
+
+def require_able(order: Order, *, thorough: bool) -> None:
+    """Raise `UsageError` where this machine cannot do its part of the run; `thorough`: also where its dataset is another one.
+
+    A copy of the dataset is as good as the driver's own file: the same bytes under the same path.
+    """
+    order.home.require()
+    if thorough and not order.home.is_seen:
+        _require_endpoint(order.job.endpoint.base_url)
+    if order.stamp is None:
+        _dataset(order)
+        return
+    here = socket.gethostname()
+    hint = "put it in a folder that all machines share, under one path, or in a bucket (s3://…), and name that as `dataset`"
+    try:
+        dataset = _dataset(order)
+    except UsageError as error:
+        raise UsageError(f"{here} cannot read the dataset: {error}", hint=hint) from None
+    stamp = dataset.stamp() or []
+    same = [part[:2] for part in stamp] == [part[:2] for part in order.stamp]
+    if same and thorough and stamp != order.stamp:
+        same = dataset.digest() == order.digest
+    if not same:
+        raise UsageError(f"{order.job.dataset} is another dataset on {here}", hint=hint)
+
+
+def _require_endpoint(base_url: str) -> None:
+    """Raise `UsageError` where the endpoint is one of the driver's machine alone, as a simulated one is."""
+    address = urlsplit(base_url)
+    if address.hostname not in LOOPBACK:
+        return
+    try:
+        socket.create_connection((address.hostname, address.port or {"https": 443}.get(address.scheme, 80)), timeout=3).close()
+    except OSError:
+        hint = "name an endpoint that all machines reach: a simulated one by `batchrun simulate --host 0.0.0.0`"
+        raise UsageError(f"nothing answers at {base_url} on {socket.gethostname()}", hint=hint) from None
+
+
+def _dataset(order: Order) -> Dataset:
+    job = order.job
+    return open_dataset(job.dataset, format=job.format, columns=job.columns, select=job.select, on_bad_row=job.on_bad_row)
 
 
 async def _as_process(descriptor: int) -> None:

@@ -86,9 +86,9 @@ class JournalIndex:
     untouched (for a reader beside a live writer). Raises `StorageError` when the journal cannot be read.
     """
 
-    def __init__(self, folder: Path, *, again: Collection[str] = AGAIN, seal: bool = True) -> None:
-        """Read the tables of every segment in `folder`; a folder that is not there is an empty journal."""
-        self.folder = folder
+    def __init__(self, folder: Path | None, *, again: Collection[str] = AGAIN, seal: bool = True) -> None:
+        """Read the tables of every segment in `folder`; one that is not there, or None, is an empty journal."""
+        self.folder = Path(os.devnull) if folder is None else folder
         self.records = 0
         self._bits = bytearray()
         self._spent_nano = self._unpriced = 0
@@ -97,7 +97,7 @@ class JournalIndex:
         self._window = _WindowOfAttempts.empty()
         self._attempt = msgspec.json.Decoder(Attempt).decode
         landing_flags = {place << 1 | segment.FINAL for place, status in enumerate(segment.STATUSES) if status not in again}
-        for path in sorted(folder.glob(f"*{segment.SUFFIX}")):
+        for path in sorted(folder.glob(f"*{segment.SUFFIX}")) if folder is not None else ():
             self._take(path, landing_flags, seal=seal)
 
     @property
@@ -125,6 +125,16 @@ class JournalIndex:
         known = np.frombuffer(self._bits, np.bool_)[:size]
         mask[: len(known)] = known
         return mask
+
+    def told(self) -> bytes:
+        """Return which rows have landed, for the index of a process that does not have the journal: see `hear`."""
+        return zlib.compress(np.packbits(np.frombuffer(self._bits, np.bool_)).tobytes(), level=1)
+
+    def hear(self, told: bytes) -> None:
+        """Take for landed, too, the rows that have landed according to `told`."""
+        landed = np.unpackbits(np.frombuffer(zlib.decompress(told), np.uint8))
+        self._bits.extend(bytes(max(0, len(landed) - len(self._bits))))
+        np.frombuffer(self._bits, np.uint8)[: len(landed)] |= landed
 
     def attempts(self, ordinal: int) -> list[Attempt]:
         """Return the journalled attempts of one row, oldest first within a writer. Cheap in ordinal order."""

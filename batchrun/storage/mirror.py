@@ -2,8 +2,10 @@
 
 Buckets have no append and no sync, so an answer lands locally first, exactly as in any other run, and the
 changed files go up every `EVERY_S` seconds and at the end. A segment only grows, so a copy of it taken at any
-moment is a valid journal. What this means: a killed process loses nothing as long as the machine's disk
-lives; a lost machine loses at most what landed since the last copy. Resuming elsewhere begins with `pull`.
+moment is a valid journal, and a longer one is a newer one. What this means: a killed process loses nothing as
+long as the machine's disk lives; a lost machine loses at most what landed since the last copy. Resuming
+elsewhere begins with `pull`. A worker on another machine than the run's driver does the same with a folder of
+its own (`workers_folder`): what it had no time to copy goes up when its machine next has part in the run.
 Another machine's live run is known by the heartbeat in the copied lock file; two runs that begin on one
 bucket folder within the same `EVERY_S` seconds on different machines are not told apart.
 """
@@ -11,6 +13,7 @@ bucket folder within the same `EVERY_S` seconds on different machines are not to
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,12 +24,15 @@ from typing import Final, Self
 import msgspec
 
 from batchrun.errors import RunLocked, StorageError
-from batchrun.storage import places
+from batchrun.storage import places, segment
 from batchrun.storage.folder import LOCK_NAME, MANIFEST_NAME
-from batchrun.storage.lock import Owner, is_alive
+from batchrun.storage.lock import Lock, Owner, is_alive
 from batchrun.storage.trouble import translated
 
 EVERY_S: Final = 20.0
+ALIVE_NAME: Final = ".alive"
+"""The lock in a worker's folder, held while it lives."""
+
 TO_RESUME: Final = (MANIFEST_NAME, "batches.jsonl")
 """What a run needs beside its journal to be gone on with: what it is, and which batches it has submitted."""
 
@@ -38,10 +44,16 @@ def spool_folder(place: str, environ: Mapping[str, str]) -> Path:
     return root / hashlib.sha256(place.rstrip("/").encode()).hexdigest()[:16] / place.rstrip("/").rpartition("/")[2]
 
 
+def workers_folder(spool: Path) -> Path:
+    """Return where workers keep their folders on this machine if it is not the driver's, whose run is spooled at `spool`."""
+    return spool.parent / ".workers"
+
+
 class Mirror:
     """Keeps the bucket folder `place` a copy of the local run folder `folder`, from a thread of its own.
 
-    An upload that fails is tried again the next time; the last, in `close`, raises.
+    An upload that fails is tried again the next time; the last, in `close`, raises. A segment that is there and no
+    shorter is somebody else's, pulled from there, or was copied before: it stays, so that only its writer ever replaces it.
     """
 
     def __init__(self, folder: Path, place: str, *, every_s: float = EVERY_S) -> None:
@@ -49,6 +61,7 @@ class Mirror:
         self.error: StorageError | None = None
         self._folder, self._place, self._every_s = folder, place.rstrip("/"), every_s
         self._copied: dict[str, tuple[int, int]] = {}
+        self._pushing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
         self._thread.start()
@@ -56,12 +69,15 @@ class Mirror:
     def push(self) -> int:
         """Copy what changed since the last time, the manifest last; return how many files. Raises `StorageError`."""
         copied = 0
-        for name, path in self._changed():
-            with translated(path, "read"):
-                stat = path.stat()
-            places.upload(path, places.join(self._place, name))
-            self._copied[name] = (stat.st_size, stat.st_mtime_ns)
-            copied += 1
+        with self._pushing:
+            for name, path in self._changed():
+                with translated(path, "read"):
+                    stat = path.stat()
+                there = places.join(self._place, name)
+                if path.suffix != segment.SUFFIX or _size(there) < stat.st_size:
+                    places.upload(path, there)
+                    copied += 1
+                self._copied[name] = (stat.st_size, stat.st_mtime_ns)
         return copied
 
     def close(self) -> None:
@@ -71,7 +87,8 @@ class Mirror:
         self._closing.set()
         self._thread.join()
         self.push()
-        places.remove(places.join(self._place, LOCK_NAME))
+        if (self._folder / LOCK_NAME).exists():
+            places.remove(places.join(self._place, LOCK_NAME))
 
     def __enter__(self) -> Self:
         return self
@@ -111,20 +128,52 @@ class Mirror:
 def pull(place: str, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
     """Bring the manifest, the journal and the submitted batches of the run at `place` to the local `folder`, to resume it here.
 
-    What is there already and at least as long is newer, and stays. Raises `RunLocked` when another machine
-    is at work on it, `StorageError` when the place cannot be read.
+    What is there already and at least as long is newer, and stays; what workers left on this machine goes up first.
+    Raises `RunLocked` when another machine is at work on it, `StorageError` when the place cannot be read.
     """
     owner = _remote_owner(places.join(place, LOCK_NAME))
     if owner is not None and is_alive(owner, clock(), locks_work=True):
         raise RunLocked(f"{place}: is in use by {owner}", hint="wait for it to end, or give --out another folder")
+    send_left(place, folder)
+    pull_journal(place, folder)
+    for name in TO_RESUME:
+        if places.exists(places.join(place, name)):
+            _fetch(places.join(place, name), folder / name)
+
+
+def pull_journal(place: str, folder: Path) -> None:
+    """Bring every segment of the run at `place` to the local `folder`, as far as it has come. Raises `StorageError`."""
     prefix = len(place.rstrip("/")) + 1
-    for found in places.glob(place):
-        name = found[prefix:]
-        if name not in TO_RESUME and not name.startswith("journal/"):
+    for found in places.glob(places.join(place, "journal")):
+        _fetch(found, folder / found[prefix:])
+
+
+def send_left(place: str, spool: Path) -> int:
+    """Copy up what workers that died left on this machine, which are gone then; return how many. Raises `StorageError`."""
+    sent = 0
+    for left in sorted(workers_folder(spool).glob("*/")):
+        if left.name.startswith("."):
             continue
-        target = folder / name
-        if not target.exists() or target.stat().st_size < places.size(found):
-            places.download(found, target)
+        try:
+            lock = Lock(left / ALIVE_NAME)
+        except RunLocked:
+            continue
+        with lock:
+            Mirror(left, place).close()
+            shutil.rmtree(left)
+        sent += 1
+    return sent
+
+
+def _fetch(place: str, target: Path) -> None:
+    """Bring one file here, unless what is here is as long."""
+    if not target.exists() or target.stat().st_size < places.size(place):
+        places.download(place, target)
+
+
+def _size(place: str) -> int:
+    """Return the bytes of the file at `place`, -1 where there is none."""
+    return places.size(place) if places.exists(place) else -1
 
 
 def _remote_owner(place: str) -> Owner | None:

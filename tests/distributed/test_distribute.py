@@ -14,7 +14,7 @@ import pytest
 
 from batchrun.collect import Plan
 from batchrun.distribute import Driver, distribute, unlanded
-from batchrun.engine.distributed.messages import AskRows, Look, Question, Rows, RowsEnded, Stop, View, Word
+from batchrun.engine.distributed.messages import AskRows, Look, Lost, Question, Rows, RowsEnded, Stop, View, Word
 from batchrun.engine.distributed.socket_line import SocketLine, serve
 from batchrun.engine.stopping import StopSignal
 from batchrun.engine.telemetry import Progress
@@ -24,6 +24,8 @@ from batchrun.pricing.book import open_book
 from batchrun.records import Attempt, Failure
 from batchrun.sources import Dataset, open_dataset
 from batchrun.storage.folder import RunFolder
+from batchrun.storage.home import Home
+from batchrun.storage.index import JournalIndex
 from batchrun.worker import Order, RangeReader, decode_order, encode_order, needed
 
 
@@ -47,10 +49,13 @@ def order_of(number: int) -> Order:
         name=f"w{number}",
         workers=1,
         job=job,
-        folder="f",
+        home=Home(folder="f", mark="t"),
         environ={"ANTHROPIC_API_KEY": "secret"},
         price_text=None,
         bad_rows={3: "why"},
+        landed=b"",
+        stamp=None,
+        digest="",
         retry_errors=False,
     )
 
@@ -144,6 +149,7 @@ class FakeCrew:
         self.view, self.ends = view, ends
         self.hired: list[str] = []
         self.dead: list[str] = []
+        self.known = JournalIndex(None)
         self.killed: list[str] = []
 
     async def __aenter__(self) -> Self:
@@ -157,9 +163,10 @@ class FakeCrew:
         del look
         return self.view
 
-    async def lost(self, worker: str) -> None:
-        """Note it."""
-        self.dead.append(worker)
+    async def lost(self, lost: Lost) -> None:
+        """Note it, and what had landed."""
+        self.dead.append(lost.worker)
+        self.known.hear(lost.landed)
 
     def hire(self, order: Order) -> asyncio.Task[bool]:
         """Start one that ends as the next of `ends` says."""
@@ -177,17 +184,20 @@ class FakeCrew:
 
 
 async def test_the_dead_are_replaced_but_not_for_ever(tmp_path: Path) -> None:
+    """Whoever takes over hears what had landed."""
+    land(tmp_path, [3, 5])
     crew = FakeCrew(View(progress=Progress(landed=3)), [])
-    driver = Driver(crew, order_of, 1.0, Decimal(0))
+    driver = Driver(crew, order_of, 1.0, Decimal(0), RunFolder(tmp_path).open_index)
     with pytest.raises(BatchrunError, match="keep dying"):
         await driver.run(2, plan_of(tmp_path, 1))
     assert crew.hired == [f"w{n}" for n in range(1, 8)]
     assert sorted(crew.dead) == crew.hired
+    assert [ordinal for ordinal in range(20) if crew.known.landed(ordinal)] == [3, 5]
 
 
 async def test_a_silent_worker_is_ended_and_replaced(tmp_path: Path) -> None:
     crew = FakeCrew(View(progress=Progress(cost=Decimal(1)), silent=("w1",), finished=True), [False, True])
-    driver = Driver(crew, order_of, 1.0, Decimal(2))
+    driver = Driver(crew, order_of, 1.0, Decimal(2), RunFolder(tmp_path).open_index)
     async with asyncio.timeout(10):
         running = asyncio.ensure_future(driver.run(1, plan_of(tmp_path, 1)))
         while not crew.killed:  # noqa: ASYNC110 - nothing tells when
@@ -203,7 +213,7 @@ async def test_nobody_is_hired_for_a_run_that_stops_and_a_dead_disk_is_raised(tm
     stop = Stop.of(StorageError("the disk is full"))
     crew = FakeCrew(View(progress=Progress(), stop=stop), [False])
     with pytest.raises(StorageError, match="the disk is full"):
-        await Driver(crew, order_of, 1.0, Decimal(0)).run(1, plan_of(tmp_path, 1))
+        await Driver(crew, order_of, 1.0, Decimal(0), RunFolder(tmp_path).open_index).run(1, plan_of(tmp_path, 1))
     assert crew.hired == ["w1"]
 
 

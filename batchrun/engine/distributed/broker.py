@@ -99,7 +99,7 @@ class Broker:
                 self._ranges.end(question.at)
                 return self._word(self._member(worker), self._loop.time())
             case Lost():
-                return self._lost(question.worker)
+                return self._lost(question)
             case Look():
                 return self._look(question)
 
@@ -246,13 +246,13 @@ class Broker:
         if self._purse is not None:
             self._purse.left_by(worker)
 
-    def _lost(self, worker: str) -> Answer:
+    def _lost(self, lost: Lost) -> Answer:
         """Give the rows of a dead worker to the others; one takes its place, so the share of each stays."""
-        member = self._members.pop(worker, None)
+        worker, member = lost.worker, self._members.pop(lost.worker, None)
         if member is not None:
             member.progress.in_flight = member.progress.retrying = member.progress.concurrency = 0
             self._dead.append(member.progress)
-        self._ranges.lost(worker)
+        self._ranges.lost(worker, lost.landed)
         if self._purse is not None:
             self._purse.lost(worker)
         self._pulse()

@@ -137,9 +137,10 @@ class Look(Struct, frozen=True, kw_only=True, tag="look"):
 
 
 class Lost(Struct, frozen=True, kw_only=True, tag="lost"):
-    """The driver's report: this worker is dead."""
+    """The driver's report: this worker is dead. `landed`: what has landed by now, as the journal's index tells it."""
 
     worker: str
+    landed: bytes
 
 
 Question = Beat | AskRates | AskMoney | AskRows | RowsEnded | Look | Lost
@@ -172,12 +173,12 @@ class Money(Struct, frozen=True, kw_only=True, tag="grant"):
 class Rows(Struct, frozen=True, kw_only=True, tag="range"):
     """Rows by their places among the chosen ones: `start` to before `stop` (None: the dataset's end).
 
-    `again`: somebody had them before, so what has landed must be looked up anew. Empty: none are left.
+    `landed`: somebody had them before, and this is what had landed when he died. Empty: none are left.
     """
 
     start: int = 0
     stop: int | None = 0
-    again: bool = False
+    landed: bytes | None = None
 
     @property
     def empty(self) -> bool:

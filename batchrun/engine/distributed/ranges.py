@@ -3,7 +3,7 @@
 A worker that is done sooner takes more. Half of an equal share of what is left is given at a time (guided
 self-scheduling, Polychronopoulos and Kuck 1987), so that few ranges are handed out and all workers end together.
 Ranges are remembered until their worker has landed all it had; those of a worker that died are handed out
-again, and the journal tells which of their rows have landed. Pure: who waits and dies is told to it.
+again, with what has landed of them. Pure: who waits and dies is told to it.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Ranges:
         """Forget what this worker had: all of it has landed."""
         self._held.pop(worker, None)
 
-    def lost(self, worker: str) -> None:
-        """Hand out again what this worker had."""
+    def lost(self, worker: str, landed: bytes) -> None:
+        """Hand out again what this worker had, and with it what has landed."""
         for rows in self._held.pop(worker, []):
-            self._again.append(Rows(start=rows.start, stop=rows.stop, again=True))
+            self._again.append(Rows(start=rows.start, stop=rows.stop, landed=landed))
 
     def end(self, at: int) -> None:
         """Hand out nothing from place `at` on: there are no such rows."""

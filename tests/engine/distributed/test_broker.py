@@ -131,8 +131,8 @@ def test_ceilings_never_add_up_to_more_than_the_runs(virtual_time: Run) -> None:
             waiting = group.create_task(rows(broker, "b", idle=True))
             await asyncio.sleep(0.01)
             assert (await beat(broker, "a", progress=Progress(in_flight=10))).ceiling == 10
-            await broker.ask("driver", Lost(worker="a"))
-            assert (await waiting).again
+            await broker.ask("driver", Lost(worker="a", landed=b"some"))
+            assert (await waiting).landed == b"some"
         assert (await beat(broker, "b")).ceiling == 5
         assert (await beat(broker, "c")).ceiling == 5
 
@@ -149,9 +149,9 @@ def test_an_idle_worker_waits_for_the_rows_of_the_dying_and_then_for_the_end(vir
             waiting = group.create_task(rows(broker, "b", idle=True))
             await asyncio.sleep(1)
             assert not waiting.done()
-            await broker.ask("driver", Lost(worker="a"))
+            await broker.ask("driver", Lost(worker="a", landed=b"some"))
             taken = await waiting
-            assert (taken.start, taken.again) == (got.start, True)
+            assert (taken.start, taken.landed) == (got.start, b"some")
             while not (await rows(broker, "b", idle=False)).empty:
                 pass
             assert not (await look(broker)).finished
@@ -187,7 +187,7 @@ def test_a_worker_that_is_silent_for_too_long_is_named(virtual_time: Run) -> Non
         await beat(broker, "b")
         await asyncio.sleep(10)
         assert (await look(broker)).silent == ("a",)
-        await broker.ask("driver", Lost(worker="a"))
+        await broker.ask("driver", Lost(worker="a", landed=b"some"))
         assert (await look(broker)).silent == ()
 
     virtual_time(main())
@@ -199,7 +199,7 @@ def test_counters_survive_the_worker_and_figures_come_with_the_last_look(virtual
         telemetry = Telemetry(asyncio.get_running_loop().time(), Progress())
         part = measured(telemetry, [Change(0.0, 4, "start")], telemetry.began)
         await beat(broker, "a", progress=Progress(sent=5, landed=4, in_flight=1), measured=(part,))
-        await broker.ask("driver", Lost(worker="a"))
+        await broker.ask("driver", Lost(worker="a", landed=b"some"))
         await beat(broker, "b", progress=Progress(sent=2, landed=2))
         view = await look(broker, last=True)
         assert (view.progress.sent, view.progress.landed, view.progress.in_flight) == (7, 6, 0)

@@ -44,8 +44,8 @@ def test_the_rows_of_the_dead_are_handed_out_again() -> None:
         pass
     ranges.landed("b")
     assert not ranges.finished
-    ranges.lost("a")
-    assert ranges.take("c") == Rows(start=first.start, stop=first.stop, again=True)
+    ranges.lost("a", b"some")
+    assert ranges.take("c") == Rows(start=first.start, stop=first.stop, landed=b"some")
     assert second.start == first.stop
     ranges.landed("c")
     assert ranges.finished
