@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -108,7 +108,7 @@ class BatchEndpoint:
         """Ask for a batch to be stopped; what has been processed by then keeps its result."""
         return _one(await self._transport.request("POST", f"{BATCHES_PATH}/{batch}/cancel"))
 
-    async def recent(self, since: float) -> AsyncIterator[BatchStatus | Failure]:
+    async def recent(self, since: float) -> AsyncGenerator[BatchStatus | Failure, None]:
         """Yield the batches of the workspace created after `since` (epoch seconds), the newest first; a failure ends it."""
         after = ""
         while True:

@@ -9,7 +9,8 @@ for. None can be ours when the list has none left to consider `settle_s` after t
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Final
 
 from batchrun.engine.batch_endpoint import BatchEndpoint, BatchStatus
@@ -34,6 +35,15 @@ class Found:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look has come upon so far."""
+
+    found: list[Found] = field(default_factory=list)
+    waiting: set[int] = field(default_factory=set)  # counts of requests of batches that cannot be told yet
+    closed: dict[int, str] = field(default_factory=dict)  # … that can never be told: the batch's id
+
+
 class Search:
     """Looks for the batches of one run whose submission nobody saw the answer to. Times are epoch seconds."""
 
@@ -55,32 +65,19 @@ class Search:
         self._wanted[submission.key] = submission, over if settled else over + self._settle_s
 
     async def look(self, known: Collection[str], now: float) -> list[Found] | Failure:
-        """Look once, past the batches that are `known`; return what is decided, or the failure that kept us from looking."""
+        """Look once, past the batches that are `known`; return what is decided, or the failure that kept us from deciding.
+
+        What was found before a call failed is returned and the failure is not: it is looked for no more, so nobody else
+        would ever tell of it. The rest is decided by another look.
+        """
         since = min(submission.intent.at_us for submission, _ in self._wanted.values()) / 1e6 - CLOCK_SLACK_S
-        waiting: set[int] = set()  # counts of requests of batches that cannot be told yet
-        closed: dict[int, str] = {}  # … that can never be told
-        found: list[Found] = []
-        async for batch in self._endpoint.recent(since):
-            if isinstance(batch, Failure):
-                return batch
-            if batch.id in known or batch.id in self._strangers or batch.count not in self._counts():
-                continue
-            if not batch.ended:
-                waiting.add(batch.count)
-                continue
-            line = await self._first_line(batch)
-            if isinstance(line, Failure):
-                if line.retry == "retry" and line.status != 404:
-                    return line
-                closed[batch.count] = batch.id
-                continue
-            owner = self._owner(line)
-            if owner is None:
-                self._strangers.add(batch.id)
-            else:
-                del self._wanted[owner.key]
-                found.append(Found(owner, batch.id))
-        return found + self._given_up(waiting, closed, now)
+        seen = _Seen()
+        async with aclosing(self._endpoint.recent(since)) as batches:
+            async for batch in batches:
+                failure = batch if isinstance(batch, Failure) else await self._look_at(batch, known, seen)
+                if failure is not None:
+                    return seen.found or failure
+        return seen.found + self._given_up(seen, now)
 
     def give_up(self) -> list[Submission]:
         """Return what is still looked for, and look for it no more."""
@@ -91,6 +88,27 @@ class Search:
     def _counts(self) -> set[int]:
         """Return how many requests the batches have that are looked for."""
         return {submission.count for submission, _ in self._wanted.values()}
+
+    async def _look_at(self, batch: BatchStatus, known: Collection[str], seen: _Seen) -> Failure | None:
+        """Take note of what one batch of the list is to us; return why that could not be learned."""
+        if batch.id in known or batch.id in self._strangers or batch.count not in self._counts():
+            return None
+        if not batch.ended:
+            seen.waiting.add(batch.count)
+            return None
+        line = await self._first_line(batch)
+        if isinstance(line, Failure):
+            if line.retry == "retry" and line.status != 404:
+                return line
+            seen.closed[batch.count] = batch.id
+            return None
+        owner = self._owner(line)
+        if owner is None:
+            self._strangers.add(batch.id)
+        else:
+            del self._wanted[owner.key]
+            seen.found.append(Found(owner, batch.id))
+        return None
 
     async def _first_line(self, batch: BatchStatus) -> BatchLine | Failure | None:
         """Return the first line of a batch's results, None where it is not one of ours."""
@@ -113,13 +131,13 @@ class Search:
                 return submission
         return None
 
-    def _given_up(self, waiting: set[int], closed: dict[int, str], now: float) -> list[Found]:
+    def _given_up(self, seen: _Seen, now: float) -> list[Found]:
         """Return what is decided of those that were not found."""
         decided = []
         for submission, settled_at in list(self._wanted.values()):
-            if submission.count in waiting or now < settled_at:
+            if submission.count in seen.waiting or now < settled_at:
                 continue
-            doubt = closed.get(submission.count)
+            doubt = seen.closed.get(submission.count)
             if doubt is not None:
                 why = f"batch {doubt} may be it, and its results cannot be read"
                 decided.append(Found(submission, None, certain=False, why=why))

@@ -183,6 +183,7 @@ class BatchEngine:
                 self._search_pace.at = max(self._search_pace.at, now + self._wait_after(found))
                 return
             raise _lost(f"a batch may have been accepted, and the endpoint does not list its batches: {describe(found)}")
+        self._patience.well()
         for item in [] if isinstance(found, Failure) else found:
             if item.id is not None:
                 self._accepted(item.submission, item.id)
