@@ -249,7 +249,7 @@ def require_able(order: Order, *, thorough: bool) -> None:
     A copy of the dataset is as good as the driver's own file: the same bytes under the same path.
     """
     order.home.require()
-    if thorough and not order.home.is_seen:
+    if thorough:
         _require_endpoint(order.job.endpoint.base_url)
     if order.stamp is None:
         _dataset(order)

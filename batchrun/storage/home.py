@@ -22,6 +22,7 @@ from msgspec import Struct
 from batchrun.errors import UsageError
 from batchrun.storage.atomic import write_text
 from batchrun.storage.folder import RunFolder
+from batchrun.storage.journal import RESERVE_SUFFIX
 from batchrun.storage.lock import Lock
 from batchrun.storage.trouble import translated
 
@@ -61,6 +62,9 @@ def home_of(folder: Path, place: str | None) -> Iterator[Home]:
     """Make the local folder of a run, copied to the bucket folder `place` if that is told, known to its workers."""
     home = Home(folder=str(folder.absolute()), mark=secrets.token_hex(4), place=place)
     write_text(folder / MARK_NAME, home.mark)
+    with translated(folder):
+        for stale in folder.glob(f"journal/.*{RESERVE_SUFFIX}"):  # of workers that were killed
+            stale.unlink(missing_ok=True)
     try:
         yield home
     finally:
@@ -77,16 +81,18 @@ class Desk:
         self._held = ExitStack()
         self._mirror: Mirror | None = None
         self.folder, self.writer = RunFolder(Path(home.folder)), worker
-        if home.place is not None and not home.is_seen:
-            self._sit_apart(home.place, f"{worker}-{home.mark}")  # the bucket may have segments of an earlier `worker`
+        if home.place is not None:
+            self.writer = f"{worker}-{home.mark}"  # an earlier session's worker of that name may have segments elsewhere
+            if not home.is_seen:
+                self._sit_apart(home.place)
 
-    def _sit_apart(self, place: str, writer: str) -> None:
+    def _sit_apart(self, place: str) -> None:
         """Make a folder on this machine's disk, copied to `place`."""
         from batchrun.storage.mirror import ALIVE_NAME, Mirror, spool_folder, workers_folder  # noqa: PLC0415 - brings Arrow
 
-        path = workers_folder(spool_folder(place, os.environ)) / writer
+        path = workers_folder(spool_folder(place, os.environ)) / self.writer
         self._held.enter_context(Lock(path / ALIVE_NAME))
-        self.folder, self.writer, self._mirror = RunFolder(path), writer, Mirror(path, place)
+        self.folder, self._mirror = RunFolder(path), Mirror(path, place)
 
     def send(self) -> None:
         """Have what is in the journal's files reach the run. Raises `StorageError`."""

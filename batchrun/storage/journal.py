@@ -47,7 +47,7 @@ _fdatasync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)  #
 _STATUS_FLAGS: Final = {status: place << 1 for place, status in enumerate(segment.STATUSES)}
 _NANO: Final = 9
 _NONE: Final = -1  # no segment is open: all that was written is synced
-_RESERVE_SUFFIX: Final = ".reserve"
+RESERVE_SUFFIX: Final = ".reserve"
 
 
 class Journal:
@@ -85,9 +85,9 @@ class Journal:
         with translated(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._begin_segment()
-            for stale in folder.glob(f".{writer}-*{_RESERVE_SUFFIX}"):
+            for stale in folder.glob(f".{writer}-*{RESERVE_SUFFIX}"):
                 stale.unlink(missing_ok=True)
-            self._reserve = _reserve(folder / f".{self._path.stem}{_RESERVE_SUFFIX}", reserve_bytes)
+            self._reserve = _reserve(folder / f".{self._path.stem}{RESERVE_SUFFIX}", reserve_bytes)
         self._threads = [
             threading.Thread(target=target, name=f"journal-{target.__name__}", daemon=True)
             for target in (self._write, self._sync)

@@ -5,7 +5,7 @@ changed files go up every `EVERY_S` seconds and at the end. A segment only grows
 moment is a valid journal, and a longer one is a newer one. What this means: a killed process loses nothing as
 long as the machine's disk lives; a lost machine loses at most what landed since the last copy. Resuming
 elsewhere begins with `pull`. A worker on another machine than the run's driver does the same with a folder of
-its own (`workers_folder`): what it had no time to copy goes up when its machine next has part in the run.
+its own (`workers_folder`). What dead ones had no time to copy goes up when their machine next has part in the run.
 Another machine's live run is known by the heartbeat in the copied lock file; two runs that begin on one
 bucket folder within the same `EVERY_S` seconds on different machines are not told apart.
 """
@@ -17,6 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -128,7 +129,7 @@ class Mirror:
 def pull(place: str, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
     """Bring the manifest, the journal and the submitted batches of the run at `place` to the local `folder`, to resume it here.
 
-    What is there already and at least as long is newer, and stays; what workers left on this machine goes up first.
+    What is there already and at least as long is newer, and stays; what was left on this machine goes up first.
     Raises `RunLocked` when another machine is at work on it, `StorageError` when the place cannot be read.
     """
     owner = _remote_owner(places.join(place, LOCK_NAME))
@@ -149,19 +150,20 @@ def pull_journal(place: str, folder: Path) -> None:
 
 
 def send_left(place: str, spool: Path) -> int:
-    """Copy up what workers that died left on this machine, which are gone then; return how many. Raises `StorageError`."""
+    """Copy up what a driver and workers that died left on this machine; return of how many. Raises `StorageError`.
+
+    Those that are alive are left alone. The folders of workers are gone then.
+    """
+    locks = [(spool, spool / LOCK_NAME), *((left, left / ALIVE_NAME) for left in workers_folder(spool).glob("*/"))]
     sent = 0
-    for left in sorted(workers_folder(spool).glob("*/")):
-        if left.name.startswith("."):
+    for left, lock in locks:
+        if not (left / "journal").is_dir():
             continue
-        try:
-            lock = Lock(left / ALIVE_NAME)
-        except RunLocked:
-            continue
-        with lock:
-            Mirror(left, place).close()
-            shutil.rmtree(left)
-        sent += 1
+        with suppress(RunLocked), Lock(lock):
+            Mirror(left / "journal", places.join(place, "journal")).close()
+            if left != spool:
+                shutil.rmtree(left)
+            sent += 1
     return sent
 
 

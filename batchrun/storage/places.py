@@ -7,7 +7,8 @@ anywhere in it. Credentials come from where each service's own tools look for th
     s3    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, ~/.aws, instance roles;
           AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION
     gs    GOOGLE_APPLICATION_CREDENTIALS, gcloud's login, the machine's account; STORAGE_EMULATOR_HOST
-    az    AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, else the usual chain
+    az    AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or
+          AZURE_STORAGE_CONNECTION_STRING, which may name another endpoint; else the usual chain
     hf    HF_TOKEN, or huggingface-cli's login
 
 A write is whole or does not show: everything is spooled locally first and uploaded once it is complete.
@@ -17,8 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import functools
-import importlib
 import os
 import time
 from collections.abc import Iterator
@@ -29,17 +28,17 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from batchrun.errors import MissingExtra, StorageError, UsageError
+from batchrun.errors import StorageError, UsageError
+from batchrun.storage import clouds
 from batchrun.storage.atomic import replacing
+from batchrun.storage.clouds import translated as cloud_errors
 from batchrun.storage.trouble import translated
 
-_CONNECT_S: Final = 10
 _READ_S: Final = 60
 _ATTEMPTS: Final = 5
 _PAUSE_S: Final = 0.2
 _CHUNK: Final = 1 << 20
 _WEB: Final = frozenset({"http", "https"})
-_AZURE: Final = frozenset({"az", "abfs", "abfss"})
 _KNOWN: Final = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "https", "http", "file")
 _WILD: Final = frozenset("*?[")
 
@@ -82,16 +81,8 @@ def filesystem(place: str) -> tuple[fs.FileSystem, str]:
         raise UsageError(f"{place}: a web address can be read, not listed or written", hint="name one file")
     if scheme == "file":
         return fs.LocalFileSystem(), str(local_path(place).absolute())
-    container, _, path = place.partition("://")[2].partition("/")
-    with _translated(place, "reach"):
-        if scheme == "s3":
-            return _s3(*_s3_settings()), f"{container}/{path}"
-        if scheme in {"gs", "gcs"}:
-            return _gcs(os.environ.get("STORAGE_EMULATOR_HOST")), f"{container}/{path}"
-        if scheme in _AZURE:
-            container, account = _azure_names(container)
-            return _azure(account), f"{container}/{path}"
-        return _hub(), place.partition("://")[2]
+    with cloud_errors(place, "reach"):
+        return clouds.filesystem(scheme, place.partition("://")[2])
 
 
 def open_input(place: str) -> BinaryIO:
@@ -102,7 +93,7 @@ def open_input(place: str) -> BinaryIO:
     if scheme == "file":
         with translated(place, "read"):
             return local_path(place).open("rb")
-    with _translated(place, "read"):
+    with cloud_errors(place, "read"):
         system, path = filesystem(place)
         return cast("BinaryIO", system.open_input_file(path))
 
@@ -126,8 +117,8 @@ def open_output(place: str) -> Iterator[BinaryIO]:
 def upload(path: Path, place: str) -> None:
     """Copy the local file at `path` to `place`, whole or not at all. Raises `StorageError`.
 
-    Buckets show an object once its upload is complete. Should one be cut short and show all the same, its
-    size gives it away and it is taken back.
+    Most buckets show an object once its upload is complete. Azure's shows an empty one from the beginning, so there it is
+    sent to a hidden name beside, and copied to its own by the service.
     """
     import shutil  # noqa: PLC0415 - as all that only copies, fetches and spools: a run between local files needs none of it
 
@@ -136,16 +127,40 @@ def upload(path: Path, place: str) -> None:
             shutil.copyfileobj(source, copy, _CHUNK)
         return
     system, target = filesystem(place)
-    with _translated(place, "write"), path.open("rb") as source:
-        size = os.fstat(source.fileno()).st_size
+    with cloud_errors(place, "write"), path.open("rb") as source:
+        if scheme_of(place) not in clouds.AZURE:
+            _put(source, system, target, place)
+            return
+        folder, _, name = target.rpartition("/")
+        beside = f"{folder}/.{name}.partial"
+        _put(source, system, beside, place)
         try:
-            with system.open_output_stream(target) as stream:
-                _copy(source, stream, size)
+            system.copy_file(beside, target)
         finally:
-            info = system.get_file_info(target)
-            if info.type == fs.FileType.File and info.size != size:
-                system.delete_file(target)
-                raise StorageError(f"{place}: was not taken whole", hint="the local copy is complete: try again")
+            system.delete_file(beside)
+
+
+def _put(source: BinaryIO, system: fs.FileSystem, target: str, place: str) -> None:
+    """Copy a local file to `target`; should a part of it show there, its size gives it away and it is taken back."""
+    size = os.fstat(source.fileno()).st_size
+    try:
+        with system.open_output_stream(target) as stream:
+            _copy(source, stream, size)
+    except BaseException:
+        with contextlib.suppress(OSError, pa.ArrowException):  # what went wrong first is what is told
+            _take_back(system, target, size)
+        raise
+    if _take_back(system, target, size):
+        raise StorageError(f"{place}: was not taken whole", hint="the local copy is complete: try again")
+
+
+def _take_back(system: fs.FileSystem, target: str, size: int) -> bool:
+    """Remove what is at `target` where it is not `size` bytes; return whether it was not."""
+    info = system.get_file_info(target)
+    cut = info.type == fs.FileType.File and info.size != size
+    if cut:
+        system.delete_file(target)
+    return bool(cut)
 
 
 def _copy(source: BinaryIO, target: Any, size: int) -> None:
@@ -159,7 +174,7 @@ def download(place: str, path: Path) -> None:
     """Copy what is at `place` to the local `path`, whole or not at all. Raises `StorageError`."""
     import shutil  # noqa: PLC0415 - as in `upload`
 
-    with open_input(place) as source, replacing(path) as partial, _translated(place, "read"), partial.open("wb") as target:
+    with open_input(place) as source, replacing(path) as partial, cloud_errors(place, "read"), partial.open("wb") as target:
         shutil.copyfileobj(source, target, _CHUNK)
 
 
@@ -169,14 +184,14 @@ def exists(place: str) -> bool:
         with contextlib.suppress(StorageError), open_input(place):
             return True
         return False
-    with _translated(place, "reach"):
+    with cloud_errors(place, "reach"):
         system, path = filesystem(place)
         return bool(system.get_file_info(path.rstrip("/")).type != fs.FileType.NotFound)
 
 
 def size(place: str) -> int:
     """Return the bytes of the file at `place`. Raises `StorageError` when there is none."""
-    with _translated(place, "read"):
+    with cloud_errors(place, "read"):
         system, path = filesystem(place)
         info = system.get_file_info(path)
     if info.type != fs.FileType.File:
@@ -192,7 +207,7 @@ def glob(place: str) -> list[str]:
     """
     if scheme_of(place) in _WEB:
         return [place]
-    with _translated(place, "list"):
+    with cloud_errors(place, "list"):
         system, path = filesystem(place)
         prefix = place[: place.index("://") + 3] if "://" in place else ""
         if not _WILD & set(path):
@@ -206,7 +221,7 @@ def glob(place: str) -> list[str]:
 
 def remove(place: str) -> None:
     """Remove the file at `place`, if it is there. Raises `StorageError`."""
-    with _translated(place, "remove"):
+    with cloud_errors(place, "remove"):
         system, path = filesystem(place)
         if system.get_file_info(path).type == fs.FileType.File:
             system.delete_file(path)
@@ -233,82 +248,12 @@ def _match_parts(parts: list[str], patterns: list[str]) -> bool:
     return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _match_parts(parts[1:], patterns[1:])
 
 
-@contextlib.contextmanager
-def _translated(place: str, doing: str) -> Iterator[None]:
-    """Raise what Arrow's and fsspec's file systems raise as `StorageError`."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).partition("\n")[0]
-        hint = "check the address, the credentials in the environment and the network"
-        raise StorageError(f"{place}: cannot {doing}: {reason}", hint=hint) from error
-
-
 def _spool(place: str) -> IO[bytes]:
     """Return a named temporary file on the local disk."""
     import tempfile  # noqa: PLC0415 - as in `upload`
 
     with translated(place, "spool"):
         return cast("IO[bytes]", tempfile.NamedTemporaryFile(prefix="batchrun-", buffering=_CHUNK))
-
-
-def _s3_settings() -> tuple[str | None, str | None]:
-    """Return (endpoint, region) from the usual variables, which Arrow does not read itself."""
-    environ = os.environ
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-    return endpoint, environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-
-
-@functools.lru_cache(maxsize=8)
-def _s3(endpoint: str | None, region: str | None) -> fs.FileSystem:
-    """Return the S3 file system of an endpoint (None: Amazon's)."""
-    options: dict[str, Any] = {"connect_timeout": _CONNECT_S, "request_timeout": _READ_S}
-    if endpoint:
-        parts = urlsplit(endpoint)
-        options |= {"scheme": parts.scheme or "https", "endpoint_override": parts.netloc or endpoint}
-    if region or endpoint:
-        options["region"] = region or "us-east-1"
-    return fs.S3FileSystem(retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS), **options)
-
-
-@functools.lru_cache(maxsize=8)
-def _gcs(emulator: str | None) -> fs.FileSystem:
-    """Return the Google file system, of an emulator where the usual variable names one."""
-    if not emulator:
-        return fs.GcsFileSystem()
-    parts = urlsplit(emulator if "://" in emulator else f"http://{emulator}")
-    return fs.GcsFileSystem(anonymous=True, scheme=parts.scheme, endpoint_override=parts.netloc)
-
-
-def _azure_names(container: str) -> tuple[str, str]:
-    """Return (container, account) from `container@account.host`, or from the container and the environment."""
-    name, _, host = container.partition("@")
-    account = (
-        host.partition(".")[0] or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or os.environ.get("AZURE_STORAGE_ACCOUNT", "")
-    )
-    if not account:
-        raise UsageError(f"az://{name}: which storage account is not told", hint="set AZURE_STORAGE_ACCOUNT_NAME")
-    return name, account
-
-
-@functools.lru_cache(maxsize=8)
-def _azure(account: str) -> fs.FileSystem:
-    """Return the Azure file system of an account."""
-    key = os.environ.get("AZURE_STORAGE_ACCOUNT_KEY") or os.environ.get("AZURE_STORAGE_KEY")
-    token = None if key else os.environ.get("AZURE_STORAGE_SAS_TOKEN")
-    if not hasattr(fs, "AzureFileSystem"):
-        raise StorageError("this build of pyarrow has no Azure file system", hint="pip install --upgrade pyarrow")
-    return fs.AzureFileSystem(account, account_key=key, sas_token=token)
-
-
-def _hub() -> fs.FileSystem:
-    """Return the file system of the Hugging Face hub."""
-    try:
-        hub: Any = importlib.import_module("huggingface_hub")
-    except ImportError:
-        raise MissingExtra("reading hf:// places", "hf") from None
-    handler: Any = fs.FSSpecHandler
-    return fs.PyFileSystem(handler(hub.HfFileSystem()))
 
 
 def _download(address: str) -> BinaryIO:
