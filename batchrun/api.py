@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from batchrun.engine.stopping import StopSignal
 from batchrun.errors import BatchrunError
 from batchrun.job import Job, parse_job, with_overrides
-from batchrun.prepare import Options, resumable
+from batchrun.prepare import Options, local_folder, resumable
 from batchrun.prepare import load_job as read_job
 from batchrun.report.comparison import compare_runs, read_summary
 from batchrun.report.words import interval, milliseconds, money
@@ -220,14 +220,16 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
 def score(run: Run | str | os.PathLike[str], overrides: Overrides | None = None) -> Run:
     """Score a run again, in place and without a call: another profile, a scorer of your own, other prices, other gates.
 
+    The run may be in a bucket: its address is a folder's equal here.
+
     >>> batchrun.score("reports/first", {"scoring.profile": "exact"}).summary["profile"]
     'exact'
     """
-    folder = _folder(run)
+    place = os.fspath(run.folder if isinstance(run, Run) else run)
     from batchrun.schedule.supervise import score_again  # noqa: PLC0415 - history and gates are for who asks for them
 
-    summary, failed = score_again(folder, tuple((overrides or {}).items()))
-    return Run(folder=folder, summary=summary, error=failed)
+    summary, failed = score_again(place, tuple((overrides or {}).items()))
+    return Run(folder=local_folder(place), summary=summary, error=failed)
 
 
 def score_file(

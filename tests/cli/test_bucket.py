@@ -9,6 +9,7 @@ import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 import pytest
 
+import batchrun
 from batchrun.cli import main
 from batchrun.job import Simulate
 from batchrun.simulator import process
@@ -81,6 +82,7 @@ def test_a_run_in_a_bucket_is_gone_on_with_and_scored_again_by_its_address(bucke
     assert run("score", place, "-q", "--profile", "exact") == 0
     with bucket.open_input_stream("data/runs/two/summary.json") as stream:
         assert json.loads(stream.read())["profile"] == "exact"
+    assert batchrun.score(place, {"scoring.profile": "default"}).summary["profile"] == "default"
 
 
 def test_batches_of_a_run_in_a_bucket_are_cancelled_by_its_address(bucket: pa_fs.FileSystem, tmp_path: Path) -> None:
