@@ -62,7 +62,7 @@ def _reason(error: Exception, doing: str) -> str:
     if isinstance(error, OSError) and error.errno:
         gone = error.errno == errno.ENOENT and doing == "write"
         return "there is no such bucket" if gone else os.strerror(error.errno)
-    text = str(error).partition("\n")[0].removeprefix("Unknown error: ")
+    text = str(error).partition("\n")[0].strip().removeprefix("Unknown error: ")
     if found := _GOOGLE.search(text):
         text = found["said"].rpartition(_UNDERLYING)[2]
     return text
@@ -130,15 +130,14 @@ def _azure(account: str, key: str | None, token: str | None, scheme: str, blob: 
     """Return the Azure file system of an account."""
     if not hasattr(fs, "AzureFileSystem"):
         raise StorageError("this build of pyarrow has no Azure file system", hint="pip install --upgrade pyarrow")
-    return fs.AzureFileSystem(
-        account,
-        account_key=key,
-        sas_token=token,
-        blob_storage_authority=blob,
-        blob_storage_scheme=scheme,
-        dfs_storage_authority=lake,
-        dfs_storage_scheme=scheme,
-    )
+    options: dict[str, Any] = {
+        "account_key": key,
+        "sas_token": token,
+        "blob_storage_authority": blob,
+        "blob_storage_scheme": scheme,
+    }
+    options |= {"dfs_storage_authority": lake, "dfs_storage_scheme": scheme}
+    return fs.AzureFileSystem(account, **{name: value for name, value in options.items() if value is not None})
 
 
 def _hub() -> fs.FileSystem:
@@ -180,9 +179,9 @@ class _HubHandler(_Handler):  # type: ignore[misc]  # the stubs know no methods 
     def open_input_file(self, path: str) -> Any:
         """Return a file that can be read from anywhere in it."""
         with _spoken():
-            if not self.fs.isfile(path):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            return pa.PythonFile(_HubFile(self.fs.open(path, mode="rb")), mode="r")
+            self.fs.info(path)  # says why where there is none; `isfile` would not
+            file: Any = _HubFile(self.fs.open(path, mode="rb"))
+            return pa.PythonFile(file, mode="r")
 
 
 class _HubFile:
