@@ -1,9 +1,9 @@
 """Lines of results → landed attempts, money settled, and the calls that another batch must ask again.
 
 What the endpoint gave up (`canceled`, `expired`) lands as that, for a resumed run to ask again. An error that may pass
-is kept as an attempt that is not its row's end and the call goes into another batch, up to `max_attempts`; any other
-error is its row's end. An error that every call would meet (an unknown model, a spent quota) ends the run where
-nothing was ever answered; its rows stay to be asked. Refuses to know files, HTTP and JSON.
+is kept as an attempt that is not its row's end, and once its batch is over the call goes into another one, up to
+`max_attempts`; any other error is its row's end. An error that every call would meet (an unknown model, a spent quota)
+ends the run where nothing was ever answered; its rows stay to be asked. Refuses to know files, HTTP and JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class LandingWiring:
 
 
 class Lander:
-    """Lands the results of a run's batches. `again` collects the calls for another batch, and which try that will be."""
+    """Lands the results of a run's batches.
+
+    `again` holds the calls for another batch, and which try that will be. They get there when their own batch is over and
+    that is written down: a crash before would have them asked for twice, from there and from here.
+    """
 
     def __init__(self, wiring: LandingWiring, limits: Limits, telemetry: Telemetry) -> None:
         """Nothing has landed yet."""
@@ -52,8 +56,8 @@ class Lander:
         self._answered = False
         self._refused: list[Attempt] = []
 
-    def land(self, submission: Submission, ordinal: int, line: BatchLine, now: float) -> None:
-        """Land what came of one call."""
+    def land(self, submission: Submission, ordinal: int, line: BatchLine, now: float) -> int | None:
+        """Land what came of one call; return which try comes next, where there is to be one."""
         outcome = line.outcome
         attempt = Attempt(
             ordinal=ordinal,
@@ -62,24 +66,24 @@ class Lander:
             status=line.status,
             model=self._wiring.model_of(ordinal),
             reply=outcome if isinstance(outcome, Reply) else None,
-            failure=self._redacted(outcome) if isinstance(outcome, Failure) else None,
+            failure=self.redacted(outcome) if isinstance(outcome, Failure) else None,
             started_at_us=submission.intent.at_us,
             request_id=line.request_id,
         )
         if attempt.failure is None:
             self._answer(attempt, submission, now)
-        else:
-            self._fail(attempt, attempt.failure, now)
+            return None
+        return self._fail(attempt, attempt.failure, now)
 
-    def lacking(self, submission: Submission, ordinal: int, now: float) -> None:
-        """Land a call that the results say nothing about."""
-        self.fail(submission.intent.tries.get(ordinal, 1), ordinal, MISSING, now)
+    def lacking(self, submission: Submission, ordinal: int, now: float) -> int | None:
+        """Land a call that the results say nothing about; return which try comes next, where there is to be one."""
+        return self.fail(submission.intent.tries.get(ordinal, 1), ordinal, MISSING, now)
 
-    def fail(self, tries: int, ordinal: int, failure: Failure, now: float) -> None:
-        """Land a failure that no line of results told."""
+    def fail(self, tries: int, ordinal: int, failure: Failure, now: float) -> int | None:
+        """Land a failure that no line of results told; return which try comes next, where there is to be one."""
         model = self._wiring.model_of(ordinal)
         attempt = Attempt(ordinal=ordinal, attempt=tries, final=True, status="errored", model=model, failure=failure)
-        self._fail(attempt, failure, now)
+        return self._fail(attempt, failure, now)
 
     def settle(self) -> None:
         """Land what waited for the end of its batch: errors that every call would meet, if every call met them."""
@@ -105,8 +109,8 @@ class Lander:
         self._watch.answered()
         self._wiring.land(replace(attempt, cost_reserved=str(held)) if held else attempt)
 
-    def _fail(self, attempt: Attempt, failure: Failure, now: float) -> None:
-        """Land the end of a row, or have its call made again."""
+    def _fail(self, attempt: Attempt, failure: Failure, now: float) -> int | None:
+        """Land the end of a row, or return which try its call comes to next."""
         self._telemetry.ended(attempt, now)
         if attempt.status != "errored":
             self._telemetry.progress.landed += 1
@@ -115,10 +119,11 @@ class Lander:
             self._refused.append(attempt)
         elif failure.retry == "retry" and attempt.attempt < self._limits.max_attempts:
             self._wiring.land(replace(attempt, final=False))
-            self.again[attempt.ordinal] = attempt.attempt + 1
             self._telemetry.progress.retries += 1
+            return attempt.attempt + 1
         else:
             self._end(attempt, failure)
+        return None
 
     def _end(self, attempt: Attempt, failure: Failure) -> None:
         """Land a row without an answer, and watch for too many of them."""
@@ -127,7 +132,7 @@ class Lander:
         self._telemetry.progress.errored += 1
         self.ending = self.ending or self._watch.failed(failure)
 
-    def _redacted(self, failure: Failure) -> Failure:
+    def redacted(self, failure: Failure) -> Failure:
         """Return the failure without the credential, which an endpoint may echo."""
         redact = self._wiring.redact
         partial = None if failure.partial is None else redact(failure.partial)
@@ -139,13 +144,17 @@ class Lander:
 
 
 class Results:
-    """Takes the lines of one batch, in any order and as often as they come; each call lands once."""
+    """Takes the lines of one batch, in any order and as often as they come; each call lands once.
+
+    `left` are the calls of which nothing has come, `again` those to be made again and which try that will be.
+    """
 
     def __init__(self, lander: Lander, wiring: LandingWiring, submission: Submission, now: Callable[[], float]) -> None:
         """Expect a line of each call that has not landed yet."""
         self._lander, self._wiring, self._submission, self._now = lander, wiring, submission, now
         self._names = submission.names()
         self.left = {ordinal for ordinal in self._names if not wiring.landed(ordinal)}
+        self.again: dict[int, int] = {}
         self.strangers = 0  # lines that are no result of what was sent
 
     def take(self, line: bytes) -> bool:
@@ -154,12 +163,16 @@ class Results:
         if found is None or self._names.get(found.name.ordinal) != found.name.check:
             self.strangers += 1
         elif found.name.ordinal in self.left:
-            self.left.discard(found.name.ordinal)
-            self._lander.land(self._submission, found.name.ordinal, found, self._now())
+            self._done(found.name.ordinal, self._lander.land(self._submission, found.name.ordinal, found, self._now()))
         return True
 
     def close(self) -> None:
         """Land the calls that no line has told of."""
         for ordinal in sorted(self.left):
-            self._lander.lacking(self._submission, ordinal, self._now())
-        self.left.clear()
+            self._done(ordinal, self._lander.lacking(self._submission, ordinal, self._now()))
+
+    def _done(self, ordinal: int, next_try: int | None) -> None:
+        """Expect no more of a call."""
+        self.left.discard(ordinal)
+        if next_try is not None:
+            self.again[ordinal] = next_try

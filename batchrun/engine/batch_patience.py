@@ -18,6 +18,7 @@ POLL_FIRST_S: Final = 0.5
 POLL_GROWTH: Final = 1.5
 POLL_LONGEST_S: Final = 60.0
 POLL_JITTER: Final = 0.2
+BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_LONGEST_S: Final = 60.0
 
 
@@ -56,16 +57,19 @@ class Patience:
         """Take note of a call that succeeded."""
         self._failures = 0
 
-    def failed(self, failure: Failure, now: float, chance: float) -> float:
-        """Return for how many seconds to wait. Raises `EndpointRefused` where waiting does not help, or has not for too long."""
+    def failed(self, failure: Failure, now: float, chance: float, *, endless: bool = False) -> float:
+        """Return for how many seconds to wait. Raises `EndpointRefused` where waiting does not help, or has not for too long.
+
+        `endless`: no time is too long as yet.
+        """
         if failure.retry != "retry":
             raise refused(failure)
-        if not self._failures:
+        if endless or not self._failures:
             self._since = now
         self._failures += 1
         stated = failure.retry_after_s or 0.0
-        if now - self._since >= self._patience_s or stated > self._patience_s:
+        if not endless and (now - self._since >= self._patience_s or stated > self._patience_s):
             lasted = f"for {now - self._since:.0f} s" if not stated else f"and asks to wait {stated:.0f} s"
             raise EndpointRefused(f"the endpoint refuses {lasted}: {describe(failure)}", hint=RESUME)
-        ceiling = min(BACKOFF_LONGEST_S, 2.0 ** min(self._failures - 1, 16))
+        ceiling = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 16))
         return max(stated, ceiling * (0.5 + chance / 2))

@@ -8,6 +8,7 @@ for. None can be ours when the list has none left to consider `settle_s` after t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -16,13 +17,16 @@ from typing import Final
 from batchrun.engine.batch_endpoint import BatchEndpoint, BatchStatus
 from batchrun.engine.batch_ledger import Submission
 from batchrun.records import Failure
-from batchrun.wire.batch_lines import BatchLine, read_line
+from batchrun.wire.batch_lines import read_line
 
 CLOCK_SLACK_S: Final = 3600.0
 """So much earlier than our clock said may the endpoint have dated it."""
 
 CREATE_S: Final = 600.0
 """The longest a submission may take; one whose process died is over by then."""
+
+EMPTY_TRIES: Final = 3
+"""So often results without a line are asked for again, before nobody can tell whose they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Found:
     submission: Submission
     id: str | None
     certain: bool = True
-    why: str = ""
+    why: str = ""  # there is no id
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Search:
         self._wanted: dict[str, tuple[Submission, float]] = {}
         self._names: dict[str, dict[int, int]] = {}
         self._strangers: set[str] = set()
+        self._emptied: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
@@ -79,9 +84,9 @@ class Search:
                     return seen.found or failure
         return seen.found + self._given_up(seen, now)
 
-    def give_up(self) -> list[Submission]:
-        """Return what is still looked for, and look for it no more."""
-        left = [submission for submission, _ in self._wanted.values()]
+    def give_up(self, why: str) -> list[Found]:
+        """Return that nothing can be known of what is still looked for, and look for it no more."""
+        left = [Found(submission, None, certain=False, why=why) for submission, _ in self._wanted.values()]
         self._wanted.clear()
         return left
 
@@ -97,9 +102,13 @@ class Search:
             seen.waiting.add(batch.count)
             return None
         line = await self._first_line(batch)
-        if isinstance(line, Failure):
-            if line.retry == "retry" and line.status != 404:
-                return line
+        if isinstance(line, Failure) and line.retry == "retry" and line.status != 404:
+            return line
+        if line is None and self._emptied[batch.id] < EMPTY_TRIES:
+            self._emptied[batch.id] += 1
+            seen.waiting.add(batch.count)
+            return None
+        if line is None or isinstance(line, Failure):
             seen.closed[batch.count] = batch.id
             return None
         owner = self._owner(line)
@@ -110,8 +119,8 @@ class Search:
             seen.found.append(Found(owner, batch.id))
         return None
 
-    async def _first_line(self, batch: BatchStatus) -> BatchLine | Failure | None:
-        """Return the first line of a batch's results, None where it is not one of ours."""
+    async def _first_line(self, batch: BatchStatus) -> bytes | Failure | None:
+        """Return the first line of a batch's results, None where there is none."""
         lines: list[bytes] = []
 
         def one(line: bytes) -> bool:
@@ -119,15 +128,16 @@ class Search:
             return False
 
         failure = await self._endpoint.download(batch.id, one)
-        return failure or (read_line(lines[0]) if lines else None)
+        return failure or (lines[0] if lines else None)
 
-    def _owner(self, line: BatchLine | None) -> Submission | None:
+    def _owner(self, line: bytes) -> Submission | None:
         """Return whose results a line is of."""
-        if line is None:
+        told = read_line(line)
+        if told is None:
             return None
         for submission, _ in self._wanted.values():
             names = self._names.setdefault(submission.key, submission.names())
-            if names.get(line.name.ordinal) == line.name.check:
+            if names.get(told.name.ordinal) == told.name.check:
                 return submission
         return None
 
@@ -138,10 +148,9 @@ class Search:
             if submission.count in seen.waiting or now < settled_at:
                 continue
             doubt = seen.closed.get(submission.count)
-            if doubt is not None:
-                why = f"batch {doubt} may be it, and its results cannot be read"
-                decided.append(Found(submission, None, certain=False, why=why))
-            else:
-                decided.append(Found(submission, None))
+            why = (
+                "the endpoint has no such batch" if doubt is None else f"batch {doubt} may be it, and its results cannot be read"
+            )
+            decided.append(Found(submission, None, certain=doubt is None, why=why))
             del self._wanted[submission.key]
         return decided
