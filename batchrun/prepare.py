@@ -120,6 +120,8 @@ def resumable(
         from batchrun.storage.mirror import pull  # noqa: PLC0415 - only for a run in a bucket
 
         pull(place, path)
+        if not RunFolder(path).manifest.exists():
+            raise UsageError(f"{place}: there is no run", hint="check the address, and the credentials in the environment")
     folder = RunFolder.open(path)
     manifest = folder.read_manifest()
     given = {key for key, _ in overrides}
@@ -156,8 +158,11 @@ def prepared(job: Job, options: Options) -> Iterator[Parts]:
     now = datetime.now(UTC)
     path, place = _where(job, options, lambda: new_run_id(now, os.urandom(3)))
     if place is not None:
-        from batchrun.storage.mirror import Mirror, pull  # noqa: PLC0415 - only for a run in a bucket
+        from batchrun.storage.folder import LOCK_NAME  # noqa: PLC0415 - only for a run in a bucket
+        from batchrun.storage.mirror import Mirror, pull  # noqa: PLC0415
+        from batchrun.storage.places import join, require_growing, upload  # noqa: PLC0415
 
+        require_growing(place)
         pull(place, path)
     checked = not path.exists()
     if checked:  # nothing is made for a run that cannot begin
@@ -166,6 +171,7 @@ def prepared(job: Job, options: Options) -> Iterator[Parts]:
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
         if place is not None:
+            upload(folder.lock_file, join(place, LOCK_NAME))  # what cannot be written is told now, and others see who is here
             stack.enter_context(Mirror(folder.path, place))
         before, stamp = folder.read_manifest() if folder.manifest.exists() else None, dataset.stamp()
         if before is not None and dataset.skips_bad_rows:

@@ -163,6 +163,9 @@ def _remote_parts(location: str) -> tuple[Part, ...]:
     """Return the files at an address: itself, a folder's data files, or a pattern's matches."""
     places = _remote()
     found: list[str] = places.glob(location)
+    if not found and not glob.has_magic(location):
+        hint = "check the address, and the credentials in the environment: what they may not see is not there"
+        raise UsageError(f"{location}: there is no such file or folder", hint=hint)
     if found != [location] and not glob.has_magic(location):
         found = [name for name in found if suffix(name) in DATA_SUFFIXES]
     if not found:

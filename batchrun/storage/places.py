@@ -41,6 +41,8 @@ _CHUNK: Final = 1 << 20
 _WEB: Final = frozenset({"http", "https"})
 _KNOWN: Final = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "https", "http", "file")
 _WILD: Final = frozenset("*?[")
+_FIXED: Final = _WEB | {clouds.HUB}
+"""Where a file once written is not written again and again: the hub would keep each time as a commit."""
 
 
 def scheme_of(place: str) -> str:
@@ -59,6 +61,13 @@ def scheme_of(place: str) -> str:
 def is_remote(place: str) -> bool:
     """Return whether `place` is anything but a local path."""
     return scheme_of(place) != "file"
+
+
+def require_growing(place: str) -> None:
+    """Raise `UsageError` where a run, whose files grow as it goes, cannot live at `place`."""
+    if scheme_of(place) in _FIXED:
+        hint = "--out takes a folder, s3://, gs:// or az://; `batchrun convert` and `batchrun export` write single files"
+        raise UsageError(f"{place}: a run cannot be written there", hint=hint)
 
 
 def local_path(place: str) -> Path:

@@ -101,3 +101,22 @@ def test_batches_of_a_run_in_a_bucket_are_cancelled_by_its_address(bucket: pa_fs
     assert summary["rows"]["succeeded"] == 0
     asked = [line for line in map(json.loads, log.read_text().splitlines()) if line["path"].endswith("/cancel")]
     assert [line["status"] for line in asked] == [200]
+
+
+def test_a_bucket_that_is_not_there_is_told_before_a_call(
+    bucket: pa_fs.FileSystem, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """To write to: exit 4 and nothing was sent; to read from: exit 2; a run that is not there is named by its address."""
+    del bucket
+    model = ("--model", "claude-sonnet-4-20250514", "--simulate", "-q")
+    assert run("run", str(DATASET), *model, "--out", "s3://none/runs/one") == 4
+    assert not list((tmp_path / "spool").rglob("*.journal"))
+    assert run("run", "s3://none/rows.jsonl", *model) == 2
+    assert run("resume", "s3://data/runs/none", "-q") == 2
+    assert run("run", str(DATASET), *model, "--out", "hf://datasets/a/b/run") == 2
+    told = capfd.readouterr().err
+    assert "s3://none/runs/one/lock: cannot write: " in told
+    assert "s3://none/rows.jsonl: there is no such file or folder" in told
+    assert "s3://data/runs/none: there is no run" in told
+    assert "hf://datasets/a/b/run: a run cannot be written there" in told
+    assert "Traceback" not in told
