@@ -1,279 +1,28 @@
 """The Batches engine against an endpoint that fails at every call, stopped, killed and resumed: no call is lost or paid twice.
 
-Each seed is one life of a run: several sessions in virtual time against an endpoint of our own, then calm ones to its end.
+Each seed is one life of a run: several sessions in virtual time, then calm ones to its end.
 """
 
 import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from batchrun.engine.batch_cutter import BatchBounds
-from batchrun.engine.batch_endpoint import BatchEndpoint, BatchStatus, Refusal
-from batchrun.engine.batch_landing import LandingWiring
+from batchrun.engine.batch_endpoint import BatchStatus, Refusal
 from batchrun.engine.batch_ledger import read_ledger
-from batchrun.engine.batch_wiring import BatchWiring
-from batchrun.engine.batches import BatchEngine
-from batchrun.engine.budget import ENDLESS, MoneyBudget
-from batchrun.engine.ports import Clocks
-from batchrun.engine.stopping import StopSignal
+from batchrun.engine.budget import ENDLESS
 from batchrun.engine.telemetry import EngineSummary
-from batchrun.errors import BudgetReached
-from batchrun.job import Limits
-from batchrun.records import Attempt, Failure, Request
+from batchrun.errors import BudgetReached, EndpointRefused
+from batchrun.records import Failure
+from tests.engine.batch_world import CALLS, CUT, LINES, WORST, Life, World, ordinal_of
 
-CALLS = 40
-WORST, COST = Decimal("0.01"), Decimal("0.004")
-LIMITS = Limits(max_attempts=50, max_error_rate=1.0, max_consecutive_errors=10**6)
-EPOCH = 1_700_000_000.0
-CUT = Failure(kind="connection", retry="retry", message="cut")
-FAILED = Failure(kind="api_error", retry="retry", message="HTTP 500", status=500)
-OVERLOADED = Failure(kind="api_error", retry="retry", message="HTTP 529", status=529)
-LIMITED = Failure(kind="api_error", retry="retry", message="HTTP 429", status=429, retry_after_s=7.0)
-TOO_LARGE = Failure(kind="api_error", retry="stop_row", message="HTTP 413", status=413)
-NOT_FOUND = Failure(kind="api_error", retry="stop_row", message="HTTP 404", status=404)
-MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": "end_turn"}
-LINES: dict[str, dict[str, Any]] = {
-    "succeeded": {"type": "succeeded", "message": {**MESSAGE, "usage": {"input_tokens": 1, "output_tokens": 1}}},
-    "canceled": {"type": "canceled"},
-    "expired": {"type": "expired"},
-    **{
-        name: {"type": "errored", "error": {"type": "error", "error": {"type": f"{name}_error", "message": "no"}}}
-        for name in ("overloaded", "invalid_request", "permission")
-    },
-}
-SHARES = {"succeeded": 80, "overloaded": 12, "invalid_request": 3, "permission": 1, "expired": 4}
-
-
-@dataclass
-class Made:
-    """A batch that was accepted: what becomes of each call, and when it is over."""
-
-    created: float
-    ends: float
-    kinds: dict[str, str]  # by custom_id
-    cancelled: bool = False
-    lacking: int = 0  # downloads so far that lacked lines
-
-
-class World(BatchEndpoint):
-    """An endpoint of which each call fails with a chance of `faults`: before anything was done, or after."""
-
-    def __init__(self, chance: Random, now: Callable[[], float]) -> None:
-        """Begin without batches."""
-        self.batches: dict[str, Made] = {}
-        self.faults = 0.0
-        self.largest = CALLS
-        self._chance = chance
-        self._now = now
-
-    async def create(self, body: bytes) -> BatchStatus | Refusal:
-        """Make a batch, or not, and say so, or not; who breaks off while it waits may have made one all the same."""
-        requests = json.loads(body)["requests"]
-        try:
-            await self._travel()
-        except asyncio.CancelledError:
-            if self._chance.random() < 0.5:
-                self._make(requests)
-            raise
-        if len(requests) > self.largest:
-            return Refusal(TOO_LARGE, certain=True)
-        if self._fails():
-            failure, made, certain = self._chance.choice(
-                [
-                    (CUT, True, False),
-                    (CUT, False, False),
-                    (FAILED, True, False),
-                    (FAILED, False, False),
-                    (LIMITED, False, True),
-                    (OVERLOADED, False, True),
-                ]
-            )
-            if made:
-                self._make(requests)
-            return Refusal(failure, certain)
-        return self._status(self._make(requests))
-
-    async def show(self, batch: str) -> BatchStatus | Failure:
-        """Say how far a batch is."""
-        await self._travel()
-        if self._fails():
-            return self._chance.choice([CUT, FAILED, LIMITED])
-        return self._status(batch) if batch in self.batches else NOT_FOUND
-
-    async def cancel(self, batch: str) -> BatchStatus | Failure:
-        """Stop a batch: of what it had not done yet, nothing will be."""
-        await self._travel()
-        if self._fails():
-            return FAILED
-        if batch not in self.batches:
-            return NOT_FOUND
-        made = self.batches[batch]
-        if not made.cancelled and made.ends > self._now():
-            made.cancelled, made.ends = True, self._now()
-            made.kinds = {name: self._chance.choice([kind, "canceled"]) for name, kind in made.kinds.items()}
-        return self._status(batch)
-
-    async def recent(self, since: float) -> AsyncGenerator[BatchStatus | Failure, None]:
-        """List the batches, the newest first; a failure may come after any of them."""
-        for batch, made in sorted(self.batches.items(), key=lambda item: -item[1].created):
-            await self._travel()
-            if self._fails():
-                yield self._chance.choice([CUT, FAILED])
-                return
-            if EPOCH + made.created >= since:
-                yield self._status(batch)
-
-    async def download(self, batch: str, on_line: Callable[[bytes], bool]) -> Failure | None:
-        """Hand the results on in any order: all of them, the first ones, some twice, or for a while not all."""
-        await self._travel()
-        if batch not in self.batches:
-            return NOT_FOUND
-        made = self.batches[batch]
-        lines = [json.dumps({"custom_id": name, "result": LINES[kind]}).encode() for name, kind in made.kinds.items()]
-        self._chance.shuffle(lines)
-        failure = None
-        if self._fails():
-            failure = self._chance.choice([CUT, FAILED])
-            del lines[self._chance.randrange(len(lines)) :]
-        elif self._fails() and made.lacking < 2:
-            made.lacking += 1
-            lines.pop()
-        elif self._fails():
-            lines += lines[:2]
-        for line in lines:
-            if not on_line(line):
-                return None
-        return failure
-
-    def vanish(self, landed: set[int]) -> bool:
-        """Lose a batch for good, along with what it has and nobody has landed; return whether there was one."""
-        names = [batch for batch, made in self.batches.items() if not {ordinal_of(name) for name in made.kinds} <= landed]
-        if not names:
-            return False
-        lost = self.batches.pop(self._chance.choice(names))
-        self.batches["gone-" + str(len(self.batches))] = Made(
-            created=-EPOCH, ends=0, kinds={name: kind for name, kind in lost.kinds.items() if ordinal_of(name) in landed}
-        )
-        return True
-
-    def paid(self) -> Counter[int]:
-        """Return how often each call was answered."""
-        kinds = [item for made in self.batches.values() for item in made.kinds.items()]
-        return Counter(ordinal_of(name) for name, kind in kinds if kind == "succeeded")
-
-    async def _travel(self) -> None:
-        await asyncio.sleep(self._chance.random())
-
-    def _fails(self) -> bool:
-        return self._chance.random() < self.faults
-
-    def _make(self, requests: list[dict[str, Any]]) -> str:
-        now, batch = self._now(), f"b{len(self.batches)}-{self._chance.getrandbits(64):x}"
-        shares = SHARES if self.faults else {"succeeded": 1}
-        kinds = self._chance.choices(list(shares), list(shares.values()), k=len(requests))
-        names = [request["custom_id"] for request in requests]
-        ends = now + self._chance.choice([1.0, 40.0, 3000.0]) * self._chance.random()
-        self.batches[batch] = Made(created=now, ends=ends, kinds=dict(zip(names, kinds, strict=True)))
-        return batch
-
-    def _status(self, batch: str) -> BatchStatus:
-        made = self.batches[batch]
-        ended = made.ends <= self._now()
-        return BatchStatus(
-            id=batch,
-            processing_status="ended" if ended else "in_progress",
-            request_counts={"succeeded" if ended else "processing": len(made.kinds)},
-            created_at=datetime.fromtimestamp(EPOCH + made.created, UTC),
-            cancel_initiated_at=datetime.fromtimestamp(EPOCH, UTC) if made.cancelled else None,
-        )
-
-
-def ordinal_of(name: str) -> int:
-    """Return the call that a `custom_id` is of."""
-    return int(name.removeprefix("r").partition("-")[0])
-
-
-@dataclass
-class Life:
-    """One run: its endpoint, its ledger, its journal, and as many sessions as it takes."""
-
-    world: World
-    chance: Random
-    ledger: Path
-    maximum: Decimal
-    journal: list[Attempt] = field(default_factory=list)
-    durable: int = 0  # attempts of the journal that no crash takes away
-
-    def landed(self) -> set[int]:
-        """Return the calls that need no further one."""
-        return {attempt.ordinal for attempt in self.journal if attempt.final and attempt.status in {"succeeded", "errored"}}
-
-    async def session(
-        self, *, resubmit: bool = False, cancel: bool = False, stop_s: float | None = None, kill_s: float | None = None
-    ) -> EngineSummary | None:
-        """Drive the run; None where it was killed."""
-        engine, stop, loop = (
-            BatchEngine(self._wiring(resubmit=resubmit, cancel=cancel), LIMITS),
-            StopSignal(),
-            asyncio.get_running_loop(),
-        )
-        task = loop.create_task(engine.drive(stop))
-        timers = [loop.call_later(stop_s, stop.request)] if stop_s is not None else []
-        timers += [loop.call_later(kill_s, task.cancel)] if kill_s is not None else []
-        try:
-            return await asyncio.wait_for(task, 30 * 86_400)
-        except asyncio.CancelledError:
-            del self.journal[self.chance.randint(self.durable, len(self.journal)) :]
-            return None
-        finally:
-            for timer in timers:
-                timer.cancel()
-
-    def _sync(self) -> None:
-        self.durable = len(self.journal)
-
-    def _wiring(self, *, resubmit: bool, cancel: bool) -> BatchWiring:
-        """Return what a session is made of; what has landed is known as of its beginning."""
-        landed = self.landed()
-        tries = {attempt.ordinal: attempt.attempt for attempt in self.journal}
-        spent = COST * sum(attempt.usage is not None for attempt in self.journal)
-
-        def requests(skip: Callable[[int], bool]) -> Iterator[Request]:
-            for ordinal in range(CALLS):
-                if ordinal not in landed and not skip(ordinal):
-                    yield Request(ordinal=ordinal, model="m", body=b'{"n":%d}' % ordinal, input_tokens=1, max_tokens=1)
-
-        landing = LandingWiring(
-            land=self.journal.append,
-            landed=landed.__contains__,
-            model_of=lambda _ordinal: "m",
-            budget=MoneyBudget(self.maximum, lambda _request: WORST, lambda _usage, _model, _at: COST, prior=spent),
-            redact=str,
-            max_line=1 << 16,
-        )
-        return BatchWiring(
-            endpoint=self.world,
-            ledger=self.ledger,
-            landing=landing,
-            requests=requests,
-            tries_of=lambda ordinal: tries.get(ordinal, 0),
-            calls_a_row=1,
-            sync=self._sync,
-            bounds=BatchBounds(requests=self.chance.choice([3, 7, 13, CALLS])),
-            resubmit=resubmit,
-            cancel=cancel,
-            clocks=Clocks(wall=lambda: EPOCH + asyncio.get_running_loop().time(), chance=self.chance.random),
-        )
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 async def live(seed: int, folder: Path) -> Life:
@@ -316,11 +65,94 @@ def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_whatever_happens_every_call_lands_once_and_is_paid_once(
-    seed: int, tmp_path: Path, virtual_time: Callable[[Coroutine[Any, Any, Any]], Any]
-) -> None:
+def test_whatever_happens_every_call_lands_once_and_is_paid_once(seed: int, tmp_path: Path, virtual_time: Run) -> None:
     life = virtual_time(live(seed, tmp_path))
     ends = [attempt for attempt in life.journal if attempt.final and attempt.status in {"succeeded", "errored"}]
     assert Counter(attempt.ordinal for attempt in ends) == dict.fromkeys(range(CALLS), 1)
     answered = {attempt.ordinal for attempt in ends if attempt.status == "succeeded"}
     assert life.world.paid() == dict.fromkeys(answered, 1)
+
+
+async def alone(world: type[World], folder: Path, *, resubmit: bool = False) -> tuple[Life, EngineSummary]:
+    """Drive one session against an endpoint that fails in its own way only."""
+    chance = Random(1)
+    life = Life(world(chance, asyncio.get_running_loop().time), chance, folder / "batches.jsonl", ENDLESS)
+    summary = await life.session(resubmit=resubmit)
+    assert summary is not None
+    return life, summary
+
+
+def test_a_call_that_failed_is_made_again_only_when_its_own_batch_is_over(tmp_path: Path, virtual_time: Run) -> None:
+    """Else a crash before the end of the download would have it in two open batches, and paid for in both."""
+
+    class CutAfterAnError(World):
+        open_batches: tuple[int, ...] = ()
+
+        async def download(self, batch: str, on_line: Callable[[bytes], bool]) -> Failure | None:
+            self.open_batches += (len(self.batches),)
+            if len(self.open_batches) > 3:
+                return await super().download(batch, on_line)
+            made = self.batches[batch]
+            made.kinds[next(iter(made.kinds))] = "overloaded"
+            on_line(json.dumps({"custom_id": next(iter(made.kinds)), "result": LINES["overloaded"]}).encode())
+            return CUT
+
+    life, summary = virtual_time(alone(CutAfterAnError, tmp_path))
+    assert summary.stopped is None
+    assert set(life.world.open_batches[:4]) == {len(read_ledger(life.ledger)) - 1}
+    assert life.world.paid() == dict.fromkeys(range(CALLS), 1)
+
+
+def test_a_batch_that_vanishes_in_mid_download_is_made_anew_less_what_has_landed(tmp_path: Path, virtual_time: Run) -> None:
+    class Vanishing(World):
+        gone = False
+
+        async def download(self, batch: str, on_line: Callable[[bytes], bool]) -> Failure | None:
+            if self.gone:
+                return await super().download(batch, on_line)
+            self.gone = True
+            for name in list(self.batches[batch].kinds)[:2]:
+                on_line(json.dumps({"custom_id": name, "result": LINES["succeeded"]}).encode())
+            self.vanish({ordinal_of(name) for name in list(self.batches[batch].kinds)[:2]})
+            return CUT
+
+    life, summary = virtual_time(alone(Vanishing, tmp_path, resubmit=True))
+    assert summary.stopped is None
+    assert Counter(attempt.ordinal for attempt in life.journal) == life.world.paid() == dict.fromkeys(range(CALLS), 1)
+
+
+def test_a_download_that_always_breaks_off_ends_the_run(tmp_path: Path, virtual_time: Run) -> None:
+    class Breaking(World):
+        async def download(self, batch: str, on_line: Callable[[bytes], bool]) -> Failure | None:  # noqa: ARG002
+            return CUT
+
+    _, summary = virtual_time(alone(Breaking, tmp_path))
+    assert isinstance(summary.stopped, EndpointRefused)
+    assert 600 <= summary.wall_s < 4000
+
+
+def test_an_answer_to_a_submission_that_cannot_be_read_is_the_last_submission(tmp_path: Path, virtual_time: Run) -> None:
+    class Babbling(World):
+        async def create(self, body: bytes) -> BatchStatus | Refusal:
+            await super().create(body)
+            return Refusal(Failure(kind="unknown_shape", retry="stop_run", message="who knows"), certain=False)
+
+    life, summary = virtual_time(alone(Babbling, tmp_path))
+    assert isinstance(summary.stopped, EndpointRefused)
+    assert "who knows" in str(summary.stopped)
+    assert len(life.world.batches) == 1
+    assert life.landed() == set(life.world.paid()), "what it has brought is kept"
+
+
+@pytest.mark.parametrize("call", ["show", "create"])
+def test_a_run_that_ends_before_its_calls_have_landed_says_so(call: str, tmp_path: Path, virtual_time: Run) -> None:
+    """Whatever made it end: here a cancellation out of nowhere, which a task group takes for an orderly end."""
+
+    async def cancelled(*_args: object) -> None:
+        raise asyncio.CancelledError
+
+    life, summary = virtual_time(alone(type("Broken", (World,), {call: cancelled}), tmp_path))
+    assert life.journal == []
+    assert summary.stopped is not None
+    assert summary.stopped.exit_code == 1
+    assert "its calls have not landed: that is a fault of batchrun" in str(summary.stopped)

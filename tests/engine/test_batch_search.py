@@ -6,7 +6,7 @@ import pytest
 
 from batchrun.engine.batch_endpoint import BatchEndpoint, BatchStatus
 from batchrun.engine.batch_ledger import Intent, Submission, packed
-from batchrun.engine.batch_search import Found, Search
+from batchrun.engine.batch_search import EMPTY_TRIES, Found, Search
 from batchrun.records import Failure
 from batchrun.wire.batch_lines import RequestName, entry
 
@@ -32,8 +32,8 @@ def submission(ordinal: int) -> Submission:
 class Listing(BatchEndpoint):
     """An endpoint with a list of ended batches of one call each; a failure in the list, or for a download, is met there."""
 
-    def __init__(self, *listed: int | Failure, cut: tuple[int, ...] = ()) -> None:
-        self.listed, self.cut = listed, set(cut)
+    def __init__(self, *listed: int | Failure, cut: tuple[int, ...] = (), empty: tuple[int, ...] = ()) -> None:
+        self.listed, self.cut, self.empty = listed, set(cut), set(empty)
 
     async def recent(self, since: float) -> AsyncGenerator[BatchStatus | Failure, None]:
         """Yield what is listed, to its end or the first failure."""
@@ -45,9 +45,11 @@ class Listing(BatchEndpoint):
             yield BatchStatus(id=str(one), processing_status="ended", request_counts={"succeeded": 1})
 
     async def download(self, batch: str, on_line: Callable[[bytes], bool]) -> Failure | None:
-        """Hand one line on, or be cut."""
+        """Hand one line on, or be cut, or have none."""
         if int(batch) in self.cut:
             return CUT
+        if int(batch) in self.empty:
+            return None
         custom_id = entry(RequestName(int(batch), int(batch)), b"{}").split(b'"')[3].decode()
         on_line(f'{{"custom_id":"{custom_id}","result":{{"type":"expired"}}}}'.encode())
         return None
@@ -71,3 +73,21 @@ async def test_a_failure_before_anything_was_found_is_told_and_nothing_is_decide
     search.expect(wanted, now=10)
     assert await search.look((), now=1000) == CUT
     assert search
+
+
+async def test_a_batch_without_a_line_of_results_is_asked_again_and_then_in_doubt() -> None:
+    endpoint = Listing(1, empty=(1,))
+    search, wanted = Search(endpoint, settle_s=0), submission(1)
+    search.expect(wanted, now=10)
+    assert [await search.look((), now=1000) for _ in range(EMPTY_TRIES)] == [[]] * EMPTY_TRIES
+    why = "batch 1 may be it, and its results cannot be read"
+    assert await search.look((), now=1000) == [Found(wanted, None, certain=False, why=why)]
+
+
+async def test_a_batch_whose_results_come_late_is_found() -> None:
+    endpoint = Listing(1, empty=(1,))
+    search, wanted = Search(endpoint, settle_s=0), submission(1)
+    search.expect(wanted, now=10)
+    assert await search.look((), now=1000) == []
+    endpoint.empty = set()
+    assert await search.look((), now=1001) == [Found(wanted, "1")]
