@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", epilog="Example: batchrun compare reports/suite/RUN_A reports/suite/RUN_B --fail-if worse")
-@click.argument("run_a", type=click.Path(path_type=Path))
-@click.argument("run_b", type=click.Path(path_type=Path))
+@click.argument("run_a")
+@click.argument("run_b")
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -31,11 +30,15 @@ if TYPE_CHECKING:
 @click.option("--fail-if", type=click.Choice(["worse"]), help="Exit 8 when RUN_B is significantly worse.")
 @click.option("--flips", type=click.IntRange(min=0), default=10, show_default=True, help="Changed rows to list each way.")
 @click.option("--json", "json_", is_flag=True, help="Print the comparison as JSON.")
-def command(run_a: Path, run_b: Path, alpha: float, fail_if: str | None, flips: int, *, any_dataset: bool, json_: bool) -> None:
-    """Compare RUN_B with RUN_A over the rows they share: difference with its interval, exact test, flips both ways."""
+def command(run_a: str, run_b: str, alpha: float, fail_if: str | None, flips: int, *, any_dataset: bool, json_: bool) -> None:
+    """Compare RUN_B with RUN_A over the rows they share: difference with its interval, exact test, flips both ways.
+
+    Each is a folder or an address in a bucket.
+    """
+    from batchrun.cli.places import run_folder
     from batchrun.report.comparison import compare_runs, read_summary
 
-    before, after = read_summary(run_a), read_summary(run_b)
+    before, after = read_summary(run_folder(run_a)), read_summary(run_folder(run_b))
     comparison = compare_runs(before, after, alpha=alpha, any_dataset=any_dataset)
     if json_:
         print_json(comparison)

@@ -36,7 +36,7 @@ _HEADLINES = (
 @click.command(
     "cost", epilog="Example: batchrun cost reports/weather/* --model claude-3-5-haiku-20241022 --batch --format csv -o cost.csv"
 )
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--prices", metavar="FILE", help="Price book (TOML or JSON with the fields of [prices]).")
 @click.option("--set", "set_", multiple=True, metavar="prices.KEY=VALUE", help="Any key of the job's [prices].")
 @click.option("--date", metavar="DAY", help="Prices as of this ISO date, for every call.")
@@ -51,31 +51,36 @@ _HEADLINES = (
     show_default=True,
     help="How the costs are written.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there [default: stdout].")
+@click.option("-o", "--output", metavar="FILE", help="Write there [default: stdout].")
 def command(
-    runs: tuple[Path, ...],
+    runs: tuple[str, ...],
     *,
     prices: str | None,
     set_: tuple[str, ...],
     date: str | None,
     model: str | None,
     format_: Literal["table", "json", "csv", "parquet"],
-    output: Path | None,
+    output: str | None,
     no_cache: bool,
     batch: bool | None,
 ) -> None:
     """Show what finished RUNs cost and, with other prices or a what-if, what they would have cost.
 
-    Nothing is called and no run is changed. Several runs are also added up.
+    Nothing is called and no run is changed. Several runs are also added up. A RUN is a folder or an address in a bucket.
     """
+    from msgspec.structs import replace
+
+    from batchrun.cli.places import name_of, run_folder
     from batchrun.pricing.reprice import WhatIf
     from batchrun.repricing import open_run, reprice, together
 
     overrides = _overrides(prices, set_, date)
     what_if = WhatIf(model=model, caching=not no_cache, batch=batch)
     changed = bool(overrides) or what_if != WhatIf()
-    past = [open_run(path) for path in runs]
+    folders = [run_folder(run, journal=True) for run in runs]
+    past = [open_run(folder) for folder in folders]
     parts = [reprice(run, what_if, _book(run, overrides) if overrides or model else None) for run in past]
+    parts = [replace(part, run=name_of(run, Path(part.run))) for run, part in zip(runs, parts, strict=True)]
     whole = together(parts) if len(parts) > 1 else parts[0]
     _write(parts, whole, format_, output, changed=changed)
 
@@ -100,7 +105,7 @@ def _book(run: PastRun, overrides: Sequence[tuple[str, object]]) -> PriceBook:
     return book_of(with_overrides(run.job, overrides))
 
 
-def _write(parts: Sequence[Repriced], whole: Repriced, format_: str, output: Path | None, *, changed: bool) -> None:
+def _write(parts: Sequence[Repriced], whole: Repriced, format_: str, output: str | None, *, changed: bool) -> None:
     """Write in the format that is asked for, to the file or to stdout."""
     if format_ in {"csv", "parquet"}:
         _write_lines(whole, format_, output, changed=changed)
@@ -118,9 +123,11 @@ def _write(parts: Sequence[Repriced], whole: Repriced, format_: str, output: Pat
     if output is None:
         click.echo(text, nl=False)
         return
-    from batchrun.storage.atomic import write_text
+    from batchrun.cli.places import written
+    from batchrun.storage.atomic import without_surrogates
 
-    write_text(output, text)
+    with written(output) as stream:
+        stream.write(without_surrogates(text).encode())
 
 
 def _as_json(parts: Sequence[Repriced], whole: Repriced, *, changed: bool) -> dict[str, Any]:
@@ -134,28 +141,31 @@ def _as_json(parts: Sequence[Repriced], whole: Repriced, *, changed: bool) -> di
     }
 
 
-def _write_lines(whole: Repriced, format_: str, output: Path | None, *, changed: bool) -> None:
+def _write_lines(whole: Repriced, format_: str, output: str | None, *, changed: bool) -> None:
     """Write the lines of `cost.parquet`, with a first column that says which side each is of."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
 
-    from batchrun.storage.atomic import replacing
-    from batchrun.storage.tables import cost_table, write_table
+    from batchrun.cli.places import written
+    from batchrun.storage.arrays import strings
+    from batchrun.storage.tables import cost_table
 
     tables = []
     for side in ("billed", "repriced") if changed else ("billed",):
         lines = cost_table(getattr(whole, f"{side}_lines"))
-        tables.append(lines.add_column(0, "prices", pa.array([side] * lines.num_rows, pa.string())))
+        tables.append(lines.add_column(0, "prices", strings([side] * lines.num_rows)))
     table = pa.concat_tables(tables)
-    if format_ == "parquet":
-        if output is None:
+    if output is None:
+        if format_ == "parquet":
             raise UsageError("Parquet goes into a file", hint="-o cost.parquet")
-        write_table(output, table)
-    elif output is None:
         pa_csv.write_csv(table, sys.stdout.buffer)
-    else:
-        with replacing(output) as partial:
-            pa_csv.write_csv(table, partial)
+        return
+    with written(output) as stream:
+        if format_ == "parquet":
+            pq.write_table(table, stream, compression="zstd")
+        else:
+            pa_csv.write_csv(table, stream)
 
 
 def _table(parts: Sequence[Repriced], whole: Repriced, *, changed: bool) -> list[str]:

@@ -14,31 +14,36 @@ FORMATS = ("jsonl", "csv", "card")
 
 
 @click.command("export", epilog="Example: batchrun export reports/weather/20260101T060000Z-1a2b3c -o answers.jsonl")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write [default: stdout].")
+@click.argument("run", metavar="RUN")
+@click.option("-o", "--out", metavar="FILE", help="File to write [default: stdout].")
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="By the ending of --out, else jsonl.")
 @click.option("--columns", metavar="A,B,…", help="Only these columns.")
-def command(run: Path, out: Path | None, kind: str | None, columns: str | None) -> None:
-    """Write the results of RUN as JSONL or CSV (to stdout, or to --out whole or not at all), or a dataset card."""
-    from batchrun.storage.atomic import replacing
+def command(run: str, out: str | None, kind: str | None, columns: str | None) -> None:
+    """Write the results of RUN as JSONL or CSV (to stdout, or to --out whole or not at all), or a dataset card.
+
+    RUN and --out may be addresses in a bucket.
+    """
+    from batchrun.cli.places import run_folder, written
 
     chosen = [name.strip() for name in columns.split(",")] if columns else None
     kind = kind or _by_ending(out)
+    folder = run_folder(run)
     if out is None:
-        _write(run, kind, chosen, sys.stdout.buffer)
+        _write(folder, kind, chosen, sys.stdout.buffer)
         return
-    with replacing(out) as partial, partial.open("wb") as stream:
-        _write(run, kind, chosen, stream)
+    with written(out) as stream:
+        _write(folder, kind, chosen, stream)
 
 
-def _by_ending(out: Path | None) -> str:
+def _by_ending(out: str | None) -> str:
     """Return the format that a file's name asks for."""
     if out is None:
         return "jsonl"
     endings = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".md": "card"}
-    if out.suffix not in endings:
+    ending = Path(out).suffix
+    if ending not in endings:
         raise UsageError(f"{out}: its ending says no format", hint="--format jsonl|csv|card")
-    return endings[out.suffix]
+    return endings[ending]
 
 
 def _write(run: Path, kind: str, columns: list[str] | None, stream: BinaryIO) -> None:

@@ -22,9 +22,9 @@ Summary = dict[str, Any]
 
 
 @click.command("report", epilog="Example: batchrun report reports/suite/RUN_A reports/suite/RUN_B --format md")
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="html", show_default=True, help="Kind of report.")
-@click.option("-o", "--output", "out", metavar="FILE", type=click.Path(path_type=Path), help="Where it goes; - is stdout.")
+@click.option("-o", "--output", "out", metavar="FILE", help="Where it goes; - is stdout.")
 @click.option("--compare", "compared", is_flag=True, help="Two runs: what changed from the first to the second.")
 @click.option(
     "--alpha",
@@ -34,36 +34,45 @@ Summary = dict[str, Any]
     help="With --compare: chance of calling a difference that is none.",
 )
 @click.option("--any-dataset", is_flag=True, help="Compare runs over different datasets, by the ids both have.")
-def command(runs: tuple[Path, ...], form: str, out: Path | None, alpha: float, *, compared: bool, any_dataset: bool) -> None:
+def command(runs: tuple[str, ...], form: str, out: str | None, alpha: float, *, compared: bool, any_dataset: bool) -> None:
     """Write the report of RUN; of several runs side by side, models as columns; with --compare, of what changed.
 
     A page of one run goes into its folder as report.html; everything else goes to stdout unless -o names a file.
+    A RUN is a folder or an address in a bucket.
     """
+    from batchrun.cli.places import name_of, run_folder
     from batchrun.report.comparison import read_summary
 
-    summaries = [read_summary(run) for run in runs]
+    folders = [run_folder(run) for run in runs]
+    names = list(map(name_of, runs, folders))
+    summaries = [read_summary(folder) for folder in folders]
     if compared:
         if len(summaries) != 2 or form == "junit":
             raise UsageError("--compare takes two runs, as html, md or json", hint="batchrun report RUN_A RUN_B --compare")
-        text = _comparison(summaries, form, alpha, any_dataset=any_dataset)
+        text = _comparison(summaries, names, form, alpha, any_dataset=any_dataset)
     elif form == "junit":
         _write_junit(summaries, out)
         return
     else:
-        text = _report(summaries, form)
+        text = _report(summaries, names, form)
     if form == "html" and out is None:
-        out = runs[0] / "report.html" if len(runs) == 1 else None
+        out = f"{names[0]}/report.html" if len(runs) == 1 else None
     _write(text, out)
 
 
-def _report(runs: list[Summary], form: str) -> str | list[Summary]:
+def _named(runs: list[Summary], names: list[str]) -> list[Summary]:
+    """Return summaries to print: where the runs are and not where they were read."""
+    return [{**run, "folder": name} for run, name in zip(runs, names, strict=True)]
+
+
+def _report(runs: list[Summary], names: list[str], form: str) -> str | list[Summary]:
     """Return the report of one or several runs."""
     if form == "json":
-        return runs
+        return _named(runs, names)
     if form == "md":
         from batchrun.report.markdown import render_markdown
 
-        return render_markdown(runs, _failing(runs), links=[f"page: {Path(run['folder']) / 'report.html'}" for run in runs])
+        return render_markdown(runs, _failing(runs), links=[f"page: {name}/report.html" for name in names])
     if len(runs) > 1:
         from batchrun.report.more_pages import render_runs
 
@@ -74,13 +83,14 @@ def _report(runs: list[Summary], form: str) -> str | list[Summary]:
     return render_stored(folder, runs[0], samples_of(folder))
 
 
-def _comparison(runs: list[Summary], form: str, alpha: float, *, any_dataset: bool) -> Any:
+def _comparison(runs: list[Summary], names: list[str], form: str, alpha: float, *, any_dataset: bool) -> Any:
     """Return what changed from the first run to the second."""
     from batchrun.report.comparison import compare_runs
 
     before, after = runs
     comparison = compare_runs(before, after, alpha=alpha, any_dataset=any_dataset)
     if form == "json":
+        before, after = _named(runs, names)
         return {"before": before, "after": after, "comparison": comparison}
     if form == "md":
         from batchrun.report.markdown import render_comparison_markdown
@@ -155,14 +165,14 @@ def samples_of(folder: Path) -> Samples | None:
     return samples
 
 
-def _write_junit(runs: Sequence[Summary], out: Path | None) -> None:
+def _write_junit(runs: Sequence[Summary], out: str | None) -> None:
     """Write one document with a suite a run, from the runs' own results."""
-    from batchrun.storage.atomic import replacing
+    from batchrun.cli.places import written
 
-    if out is None or str(out) == "-":
+    if out is None or out == "-":
         _stream_junit(runs, sys.stdout.buffer)
         return
-    with replacing(out) as partial, partial.open("wb") as stream:
+    with written(out) as stream:
         _stream_junit(runs, stream)
     click.echo(f"report: {out}", err=True)
 
@@ -182,9 +192,9 @@ def _stream_junit(runs: Sequence[Summary], stream: IO[bytes]) -> None:
     junit.close()
 
 
-def _write(text: Any, out: Path | None) -> None:
+def _write(text: Any, out: str | None) -> None:
     """Write a report to a file, or to stdout; what is no text is JSON."""
-    if out is None or str(out) == "-":
+    if out is None or out == "-":
         if isinstance(text, str):
             click.echo(text.encode("utf-8", "replace"), nl=False)
         else:
@@ -192,10 +202,12 @@ def _write(text: Any, out: Path | None) -> None:
         return
     import msgspec
 
-    from batchrun.storage.atomic import write_bytes, write_text
+    from batchrun.cli.places import written
+    from batchrun.storage.atomic import without_surrogates
 
-    if isinstance(text, str):
-        write_text(out, text)
-    else:
-        write_bytes(out, msgspec.json.format(msgspec.json.encode(text), indent=2) + b"\n")
+    with written(out) as stream:
+        if isinstance(text, str):
+            stream.write(without_surrogates(text).encode())
+        else:
+            stream.write(msgspec.json.format(msgspec.json.encode(text), indent=2) + b"\n")
     click.echo(f"report: {out}", err=True)

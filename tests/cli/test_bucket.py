@@ -120,3 +120,38 @@ def test_a_bucket_that_is_not_there_is_told_before_a_call(
     assert "s3://data/runs/none: there is no run" in told
     assert "hf://datasets/a/b/run: a run cannot be written there" in told
     assert "Traceback" not in told
+
+
+def test_a_finished_run_is_read_by_its_address(
+    bucket: pa_fs.FileSystem, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exported, repriced, reported and compared without a copy that anybody sees: not on disk, not in what is printed."""
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(copies))
+    place = "s3://data/runs/three"
+    quick = ("--simulate", "-q", "--set", "simulate.first_byte_ms=0", "--set", "simulate.token_ms=0")
+    assert run("run", str(DATASET), "--model", "claude-sonnet-4-20250514", "--out", place, *quick) == 0
+    (tmp_path / "spool").rename(tmp_path / "lost")
+
+    assert run("export", place, "-o", "s3://data/answers.csv", "--columns", "id,outcome") == 0
+    with bucket.open_input_stream("data/answers.csv") as stream:
+        assert stream.read().count(b"\n") == 27
+    assert run("export", place) == 0
+    assert capfd.readouterr().out.count("\n") == 26
+    assert run("cost", place, "--model", "claude-3-5-haiku-20241022", "--format", "json") == 0
+    assert json.loads(capfd.readouterr().out)["runs"][0]["run"] == place
+    assert run("cost", place, "--format", "parquet", "-o", "s3://data/cost.parquet") == 0
+    assert pq.read_table(bucket.open_input_file("data/cost.parquet")).num_rows > 0
+    bucket.delete_file("data/runs/three/report.html")
+    assert run("report", place) == 0
+    with bucket.open_input_stream("data/runs/three/report.html") as stream:
+        assert b"</html>" in stream.read()
+    assert run("report", place, "--format", "md") == 0
+    assert "page: s3:\u200b//data/runs/three/report.html" in capfd.readouterr().out  # marked so that nothing makes a link of it
+    assert run("report", place, "--format", "json") == 0
+    assert json.loads(capfd.readouterr().out)[0]["folder"] == place
+    assert run("compare", place, place + "/") == 0
+    assert "26 rows in both" in capfd.readouterr().out
+    assert run("export", "s3://data/runs/none") == 2
+    assert not list(copies.iterdir())
