@@ -33,6 +33,7 @@ from batchrun.pricing.rates import dollars
 from batchrun.records import Attempt, Failure, Request, Sample, Usage
 from batchrun.sources import Dataset
 from batchrun.storage.folder import RunFolder
+from batchrun.storage.in_flight import InFlight, left_in_flight
 from batchrun.storage.index import AGAIN, JournalIndex, landing
 from batchrun.storage.journal import Journal
 from batchrun.transport import Credential, open_transport
@@ -90,7 +91,8 @@ async def collect(plan: Plan, *, stop: StopSignal, show: Show | None = None) -> 
             if show is not None:
                 stack.enter_context(shown(batches.progress, calls.left(), show))
             return await batches.drive(stop)
-        engine = LocalEngine(calls.wiring(transport, credential.redact), job.limits)
+        in_flight = stack.enter_context(InFlight(journal)) if job.limits.max_cost_usd is not None else None
+        engine = LocalEngine(calls.wiring(transport, credential.redact, in_flight), job.limits)
         if show is not None:
             stack.enter_context(shown(engine.progress, calls.left(), show))
         return await engine.drive(calls.requests(samples=None if watch is None else watch.samples()), stop)
@@ -192,8 +194,8 @@ class Calls:
             self._priced = usage, None if amounts is None else dollars(sum(amounts.values()))
         return self._priced[1]
 
-    def wiring(self, transport: object, redact: Callable[[str], str]) -> Wiring:
-        """Return what the engine is made of."""
+    def wiring(self, transport: object, redact: Callable[[str], str], in_flight: InFlight | None = None) -> Wiring:
+        """Return what the engine is made of; its budget tells `in_flight` of each call."""
         job = self._job
         marks = job.request.cache == "auto"
         return Wiring(
@@ -202,7 +204,7 @@ class Calls:
             land=self.land,
             redact=redact,
             accept=EVENT_STREAM if job.request.stream else JSON,
-            budget=self._budget(),
+            budget=self._budget(in_flight),
             response_cache=self._response_cache(),
             observer=self._plan.observer,
             cache_life_s=CACHE_LIFE_S[job.request.cache_ttl] if marks else None,
@@ -239,12 +241,15 @@ class Calls:
         )
         return BatchEngine(wiring, self._job.limits)
 
-    def _budget(self) -> MoneyBudget:
+    def _budget(self, in_flight: InFlight | None = None) -> MoneyBudget:
         """Return the money the run may still spend, less what its earlier sessions spent or may have."""
         limits, (spent, _) = self._job.limits, self._index.spent
         if limits.max_cost_usd is None:
             return MoneyBudget(ENDLESS, self.worst_case, self.price, allow_unpriced=True, prior=spent)
-        return MoneyBudget(limits.max_cost_usd, self.worst_case, self.price, allow_unpriced=limits.allow_unpriced, prior=spent)
+        maximum, unpriced = limits.max_cost_usd, limits.allow_unpriced
+        budget = MoneyBudget(maximum, self.worst_case, self.price, allow_unpriced=unpriced, prior=spent, in_flight=in_flight)
+        budget.held = left_in_flight(self._plan.folder.journal)
+        return budget
 
     def worst_case(self, request: Request) -> Decimal | None:
         """Return the most a call can cost."""

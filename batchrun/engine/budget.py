@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Final
 
 from batchrun.engine.attempt import NEVER_SENT
-from batchrun.engine.ports import PriceOf, WorstCase
+from batchrun.engine.ports import InFlight, PriceOf, WorstCase
 from batchrun.errors import UsageError
 from batchrun.records import Attempt, EndedHow, Request
 
@@ -32,11 +32,11 @@ class MoneyBudget:
     __slots__ = (
         "_allow_unpriced",
         "_factor",
+        "_notes",
         "_price_of",
         "_worst_case",
         "endless",
         "held",
-        "held_calls",
         "in_flight",
         "maximum",
         "reserved",
@@ -51,19 +51,23 @@ class MoneyBudget:
         *,
         allow_unpriced: bool = False,
         prior: Decimal = NOTHING,
+        in_flight: InFlight | None = None,
     ) -> None:
-        """Allow `maximum` (or `ENDLESS`) over the run's whole life; `prior` is what earlier sessions spent and hold."""
+        """Allow `maximum` (or `ENDLESS`) over the run's whole life; `prior` is what earlier sessions spent and hold.
+
+        `in_flight` is told of each call: what it finds left behind by sessions that were killed belongs in `held`.
+        """
         self.maximum = maximum
         self.endless = maximum == ENDLESS
         self.spent = prior
         self.reserved = NOTHING
         self.held = NOTHING
-        self.held_calls = 0
         self.in_flight = 0
         self._worst_case = worst_case
         self._price_of = price_of
         self._allow_unpriced = allow_unpriced
         self._factor = Decimal(1)
+        self._notes = in_flight
 
     def worst_case(self, request: Request) -> Decimal:
         """Return the most this call can cost. Raises `UsageError` where its model has no price."""
@@ -90,11 +94,15 @@ class MoneyBudget:
         """Set `worst` aside for a call about to be sent."""
         self.reserved += worst
         self.in_flight += 1
+        if self._notes is not None:
+            self._notes.sent(worst)
 
     def release(self, worst: Decimal) -> None:
         """Give back what was set aside for a call that was not sent."""
         self.reserved -= worst
         self.in_flight -= 1
+        if self._notes is not None:
+            self._notes.ended(worst)
 
     def settle(self, attempt: Attempt, worst: Decimal, ended: EndedHow | None) -> Decimal:
         """Replace the reservation by what the attempt cost or may have cost; return what is held for it.
@@ -121,7 +129,6 @@ class MoneyBudget:
     def _hold(self, worst: Decimal) -> Decimal:
         """Keep the worst case of a call that broke off, and return it."""
         self.held += worst
-        self.held_calls += 1
         return worst
 
     def _known_cost(self, attempt: Attempt, ended: EndedHow | None) -> Decimal | None:
@@ -135,6 +142,6 @@ class MoneyBudget:
         return None
 
     def __str__(self) -> str:
-        """Say where the money is: `$4.98 of $5.00 spent, $0.01 held for 2 calls that broke off`."""
-        held = f", ${self.held:f} held for {self.held_calls} calls that broke off" if self.held_calls else ""
+        """Say where the money is: `$4.98 of $5.00 spent, $0.01 held for calls that broke off`."""
+        held = f", ${self.held:f} held for calls that broke off" if self.held else ""
         return f"${self.spent:f} of ${self.maximum:f} spent{held}"

@@ -45,6 +45,16 @@ class Decoder(Protocol):
         """Return what the exchange came to; `now` is in seconds since the epoch."""
 
 
+class InFlight(Protocol):
+    """Keeps what the calls in flight can cost at most, so that a session which is killed does not take that with it."""
+
+    def sent(self, worst: Decimal) -> None:
+        """Note a call that is about to be sent."""
+
+    def ended(self, worst: Decimal) -> None:
+        """Note a call that has ended, or was not sent; what it came to is landed next."""
+
+
 class Observer(Protocol):
     """Is told what happens to a run, and changes nothing of it; it must not raise."""
 

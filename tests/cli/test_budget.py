@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from batchrun.pricing.book import PriceBook
 from batchrun.records import Usage
 from batchrun.simulator import process
 from batchrun.storage.folder import RunFolder
+from batchrun.storage.in_flight import left_in_flight
+from tests.cli.endpoint import ended, endpoint, reply
+from tests.cli.endpoint import process as command_line
+from tests.transport.servers import Asked, Peer
 
 MODEL = "claude-sonnet-4-20250514"
 QUICK = Simulate(first_byte_ms=0, token_ms=0)
@@ -169,3 +175,36 @@ def test_a_budget_that_cannot_be_kept_is_refused_before_anything_is_sent(
     for text in (shown.err, capsys.readouterr().err):
         assert "no price is known for mystery" in text
         assert "5 rows without a price" in text
+
+
+def test_what_was_in_flight_at_a_kill_stays_held(tmp_path: Path) -> None:
+    """The endpoint may have billed calls that nobody saw end: a resumed session has only the rest of the budget."""
+    job, asked = a_job(tmp_path, rows=8), asyncio.Event()
+    silent = True
+
+    async def answer(peer: Peer, _: Asked) -> None:
+        if silent:
+            await asyncio.wait_for(asked.wait(), 60)
+        await peer.say(reply())
+
+    with endpoint(answer) as served:
+        flags = ("--base-url", served.base_url, "--out", "out", "--set", "endpoint.auth=none", "-q")
+        running = command_line(tmp_path, ("run", job, *flags, "--set", "limits.max_cost_usd=1"))
+        until = time.monotonic() + 30
+        while len(served.asked) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        running.kill()
+        running.communicate()
+        time.sleep(0.2)  # what it sent last is read by then
+        sent = len(served.asked)
+        silent = False
+        worst = left_in_flight(tmp_path / "out" / "journal")
+        assert worst > sent * Decimal("0.003"), "200 output tokens at $15 per million each, and their input"
+        refused = ended(command_line(tmp_path, ("resume", "out", "-q", "--set", f"limits.max_cost_usd={worst}")))
+        assert refused.code == 6
+        assert f"${worst:f} held for calls that broke off" in refused.err
+        assert len(served.asked) == sent
+        assert ended(command_line(tmp_path, ("resume", "out", "-q", "--set", "limits.max_cost_usd=1"))).code == 0
+    assert len(served.asked) == sent + 8
+    assert left_in_flight(tmp_path / "out" / "journal") == worst, "later sessions keep it in mind, too"

@@ -1,0 +1,70 @@
+"""What the calls in flight can cost at most, on disk before each is sent: a run that is killed cannot forget them.
+
+Beside its journal segment a writer keeps a file of one amount, in US dollars: the worst cases of the calls that were
+sent and whose outcome is not in the journal yet. It is written over in place, which `kill -9` cannot undo, and removed
+in an orderly end; so the files that a later session finds are of those that were killed. Only runs with a budget have
+one. A power cut may take the last change back: nothing is synced here. The files stay on the machine they were made on,
+also where the run is mirrored to a bucket.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from batchrun.storage.journal import Journal
+from batchrun.storage.trouble import translated
+
+SUFFIX: Final = ".in_flight"
+_WIDTH: Final = 48  # bytes: an amount is always written over by one as long
+
+
+class InFlight:
+    """The file of one writer, open for as long as it sends. Raises `StorageError` where it cannot be written."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Begin with nothing in flight, beside the segment that `journal` writes."""
+        self._journal = journal
+        # Not the segment's own name: one in which nothing landed is removed, and its name is given again.
+        self._path = journal.path.with_name(f".{journal.path.stem}-{os.urandom(4).hex()}{SUFFIX}")
+        self._amount = Decimal(0)
+        self._unwritten: deque[tuple[int, Decimal]] = deque()  # (how many must be written, so that this amount is known)
+        with translated(self._path):
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def sent(self, worst: Decimal) -> None:
+        """Note a call that is about to be sent, and forget those whose outcome is in the journal by now."""
+        self._amount += worst
+        unwritten = self._unwritten
+        while unwritten and unwritten[0][0] <= self._journal.written:
+            self._amount -= unwritten.popleft()[1]
+        with translated(self._path):
+            os.pwrite(self._descriptor, f"{self._amount:f}".ljust(_WIDTH).encode(), 0)
+
+    def ended(self, worst: Decimal) -> None:
+        """Note a call whose outcome is what is appended to the journal next."""
+        self._unwritten.append((self._journal.appended + 1, worst))
+
+    def close(self) -> None:
+        """Remove the file: every call has ended. Raises `StorageError` where an outcome cannot be written."""
+        os.close(self._descriptor)
+        self._journal.flush()
+        with translated(self._path, "remove"):
+            self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def left_in_flight(journal: Path) -> Decimal:
+    """Return what calls may have cost at most that were in flight when sessions were killed, by the folder `journal`."""
+    with translated(journal, "read"):
+        amounts = [path.read_text("ascii").strip() for path in journal.glob(f".*{SUFFIX}")]
+    return sum((Decimal(amount) for amount in amounts if amount), Decimal(0))
