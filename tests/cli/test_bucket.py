@@ -129,7 +129,7 @@ def test_a_finished_run_is_read_by_its_address(
     copies = tmp_path / "copies"
     copies.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(copies))
-    place = "s3://data/runs/three"
+    place = "s3://data/runs/read"
     quick = ("--simulate", "-q", "--set", "simulate.first_byte_ms=0", "--set", "simulate.token_ms=0")
     assert run("run", str(DATASET), "--model", "claude-sonnet-4-20250514", "--out", place, *quick) == 0
     (tmp_path / "spool").rename(tmp_path / "lost")
@@ -143,12 +143,12 @@ def test_a_finished_run_is_read_by_its_address(
     assert json.loads(capfd.readouterr().out)["runs"][0]["run"] == place
     assert run("cost", place, "--format", "parquet", "-o", "s3://data/cost.parquet") == 0
     assert pq.read_table(bucket.open_input_file("data/cost.parquet")).num_rows > 0
-    bucket.delete_file("data/runs/three/report.html")
+    bucket.delete_file("data/runs/read/report.html")
     assert run("report", place) == 0
-    with bucket.open_input_stream("data/runs/three/report.html") as stream:
+    with bucket.open_input_stream("data/runs/read/report.html") as stream:
         assert b"</html>" in stream.read()
     assert run("report", place, "--format", "md") == 0
-    assert "page: s3:\u200b//data/runs/three/report.html" in capfd.readouterr().out  # marked so that nothing makes a link of it
+    assert "page: s3:\u200b//data/runs/read/report.html" in capfd.readouterr().out  # marked so that nothing makes a link of it
     assert run("report", place, "--format", "json") == 0
     assert json.loads(capfd.readouterr().out)[0]["folder"] == place
     assert run("compare", place, place + "/") == 0
