@@ -46,11 +46,39 @@ FINISH = textwrap.dedent("""
 """)
 
 
-def finish_on_ray(folder: Path, address: str = "", **environ: str) -> None:
+DYING = textwrap.dedent("""
+    import os, signal, sys
+    from pathlib import Path
+
+    from batchrun import cluster
+    from tests.finish.conftest import Run, others
+
+    run = Run(Path(sys.argv[1]), ("engine.kind", "ray"), ("engine.workers", 2))
+    here, finish = [], cluster._finish
+
+    def dying(order, rows, environ):
+        if rows.number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return finish(order, rows, environ)
+
+    def spread(order, ranges):
+        for rows, part in zip(ranges, cluster.spread(order, ranges), strict=True):
+            if part is None:
+                here.append(rows.number)
+            yield part
+
+    cluster._finish = dying
+    with cluster.connected(None, 2):
+        run.finish(others(spread, 2))
+    assert here == [1], here
+""")
+
+
+def finish_on_ray(folder: Path, address: str = "", script: str = FINISH, **environ: str) -> None:
     """Finish a run in an interpreter of its own: what Ray leaves behind in one is not for a test's."""
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", FINISH, str(folder), address],
+        [sys.executable, "-c", script, str(folder), address],
         env={**os.environ, "PYTHONPATH": root, "RAY_DEDUP_LOGS": "0", **environ},
         cwd=root,
         capture_output=True,
@@ -74,6 +102,13 @@ def test_a_cluster_that_is_there_is_found(folder: Path) -> None:
     with a_cluster() as address:
         finish_on_ray(folder, "auto", RAY_ADDRESS=address, **OPEN)
         finish_on_ray(folder, "auto", RAY_ADDRESS=address, **OPEN)
+    assert {name: (folder / name).read_bytes() for name in FILES} == whole
+
+
+def test_what_a_killed_task_was_to_finish_is_finished_here(folder: Path) -> None:
+    """Its process dies, and so does the one of its second try: the driver takes the range over, with the same bytes."""
+    whole, _ = Run(folder).finish()
+    finish_on_ray(folder, script=DYING)
     assert {name: (folder / name).read_bytes() for name in FILES} == whole
 
 
