@@ -285,8 +285,8 @@ def _connect(address: str | None, workers: int) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"engine.address = {address!r}: no Ray cluster can be used: {error}",
-            hint="start one with `ray start --head` (RAY_AUTH_MODE=token where it asks for a token), or leave `address` out "
-            "for one on this machine",
+            hint="start one with `ray start --head`; one that asks for a token wants its head's ~/.ray/auth_token here, too; "
+            "or leave `address` out for one on this machine",
         ) from None
 
 
