@@ -148,7 +148,7 @@ class BatchEngine:
         held = bytearray()
         for submission in self._batches.restore():
             if submission.id is None:
-                self._look_for(submission, settled=self._wiring.resubmit)
+                self._look_for(submission, settled=False)
             for first, last in submission.intent.ordinals:
                 held.extend(bytes(max(0, last + 1 - len(held))))
                 held[first : last + 1] = b"\1" * (last - first + 1)

@@ -77,23 +77,17 @@ class World(BatchEndpoint):
         try:
             await self._travel()
         except asyncio.CancelledError:
-            if self._chance.random() < 0.5:
-                self._make(requests)
+            self._perhaps_later(requests)
             raise
         if len(requests) > self.largest:
             return Refusal(TOO_LARGE, certain=True)
         if self._fails():
-            failure, made, certain = self._chance.choice(
-                [
-                    (CUT, True, False),
-                    (CUT, False, False),
-                    (FAILED, True, False),
-                    (FAILED, False, False),
-                    (LIMITED, False, True),
-                    (OVERLOADED, False, True),
-                ]
+            failure, certain = self._chance.choice(
+                [(CUT, False), (CUT, False), (FAILED, False), (LIMITED, True), (OVERLOADED, True)]
             )
-            if made:
+            if failure is CUT:
+                self._perhaps_later(requests)
+            elif failure is FAILED and self._chance.random() < 0.5:
                 self._make(requests)
             return Refusal(failure, certain)
         return self._status(self._make(requests))
@@ -150,16 +144,10 @@ class World(BatchEndpoint):
                 return None
         return failure
 
-    def vanish(self, landed: set[int]) -> bool:
-        """Lose a batch for good, along with what it has and nobody has landed; return whether there was one."""
-        names = [batch for batch, made in self.batches.items() if not {ordinal_of(name) for name in made.kinds} <= landed]
-        if not names:
-            return False
-        lost = self.batches.pop(self._chance.choice(names))
-        self.batches["gone-" + str(len(self.batches))] = Made(
-            created=-EPOCH, ends=0, kinds={name: kind for name, kind in lost.kinds.items() if ordinal_of(name) in landed}
-        )
-        return True
+    def vanish(self, batch: str, landed: set[int]) -> None:
+        """Lose a batch for good, along with what it has and nobody has landed."""
+        kinds = {name: kind for name, kind in self.batches.pop(batch).kinds.items() if ordinal_of(name) in landed}
+        self.batches[f"gone-{batch}"] = Made(created=-EPOCH, ends=0, kinds=kinds)
 
     def paid(self) -> Counter[int]:
         """Return how often each call was answered."""
@@ -171,6 +159,11 @@ class World(BatchEndpoint):
 
     def _fails(self) -> bool:
         return self._chance.random() < self.faults
+
+    def _perhaps_later(self, requests: list[dict[str, Any]]) -> None:
+        """Make a batch that nobody is told of, within the minute, or none."""
+        if self._chance.random() < 0.5:
+            asyncio.get_running_loop().call_later(50 * self._chance.random(), self._make, requests)
 
     def _make(self, requests: list[dict[str, Any]]) -> str:
         now, batch = self._now(), f"b{len(self.batches)}-{self._chance.getrandbits(64):x}"
