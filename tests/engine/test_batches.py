@@ -17,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from batchrun.collect import Calls, Plan, patient
+from batchrun.engine import batch_patience
 from batchrun.engine.batch_cutter import BatchBounds
 from batchrun.engine.batch_endpoint import BatchEndpoint, Refusal
 from batchrun.engine.batch_landing import Results
@@ -166,8 +167,11 @@ async def test_killed_at_any_step_and_resumed_nothing_is_lost_or_submitted_twice
     assert all(submission.closed for submission in read_ledger(tmp_path / "run" / "batches.jsonl").values())
 
 
-async def test_an_endpoint_that_breaks_off_refuses_and_fails_gets_each_batch_once(tmp_path: Path) -> None:
+async def test_an_endpoint_that_breaks_off_refuses_and_fails_gets_each_batch_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Faults on every call, submissions whose answer is lost among them: each row is answered once, and once only."""
+    monkeypatch.setattr(batch_patience, "BACKOFF_LONGEST_S", 1.0)  # the time is real, and so many faults are waited for long
     spec = replace(QUICK, seed=5, faults=Faults(http_500=0.1, cut=0.25))
     async with serve(spec) as server:
         summary = await collected(job_at(server.base_url, tmp_path, "[limits]", "max_attempts = 20"), tmp_path, size=12)
