@@ -177,14 +177,13 @@ class BatchEngine:
         """Look for the batches of which nobody knows whether they were accepted."""
         known = {submission.id for submission in self._batches.ledger.submissions.values() if submission.id is not None}
         found = await self._search.look(known, self._wiring.clocks.wall())
-        now = self._loop.time()
-        self._search_pace.later(now, self._wiring.clocks.chance())
         if isinstance(found, Failure):
             if found.retry == "retry":
-                self._search_pace.at = max(self._search_pace.at, now + self._wait_after(found, self._search_patience))
+                self._search_pace.at = self._loop.time() + self._wait_after(found, self._search_patience)
                 return
             found = self._search.give_up(f"the endpoint does not list its batches: {describe(found)}")
         self._search_patience.well()
+        self._search_pace.later(self._loop.time(), self._wiring.clocks.chance())
         for item in found:
             if item.id is not None:
                 self._batches.accepted(item.submission, item.id)
