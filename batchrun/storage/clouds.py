@@ -27,7 +27,7 @@ HUB: Final = "hf"
 _CONNECT_S: Final = 10
 _READ_S: Final = 60
 _ATTEMPTS: Final = 5
-_RETRY_S: Final = 30
+_RETRY_S: Final = 15
 """How long Google's client may try again; its own 15 minutes would keep a mistyped address waiting."""
 
 _GOOGLE: Final = re.compile(r"with a last message of (?P<said>.*?)(?: error_info=|\). Detail:|$)")
@@ -64,7 +64,8 @@ def _reason(error: Exception, doing: str) -> str:
         return "there is no such bucket" if gone else os.strerror(error.errno)
     text = str(error).partition("\n")[0].strip().removeprefix("Unknown error: ")
     if found := _GOOGLE.search(text):
-        text = found["said"].rpartition(_UNDERLYING)[2]
+        _, unsent, text = found["said"].rpartition(_UNDERLYING)
+        text = f"no access token: {text}" if unsent else text
     return text
 
 
@@ -115,6 +116,8 @@ def _azure_settings(container: str, host: str) -> tuple[str, str | None, str | N
         told = {}
     key = environ.get("AZURE_STORAGE_ACCOUNT_KEY") or environ.get("AZURE_STORAGE_KEY") or told.get("AccountKey")
     token = None if key else environ.get("AZURE_STORAGE_SAS_TOKEN") or told.get("SharedAccessSignature")
+    if token:
+        token = "?" + token.removeprefix("?")  # Arrow puts it behind the address as it is
     scheme = told.get("DefaultEndpointsProtocol", "https")
     suffix = behind.removeprefix("dfs.").removeprefix("blob.") or told.get("EndpointSuffix", "core.windows.net")
     blob, lake = f".blob.{suffix}", f".dfs.{suffix}"
