@@ -8,8 +8,8 @@ one that may have been is handed to the search, and never sent again from here.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
+from os import urandom
 
 from batchrun.engine.batch_cutter import BatchBounds, Chunk, Cutter
 from batchrun.engine.batch_endpoint import BatchStatus
@@ -70,7 +70,7 @@ class Submitter:
             if self._cutter.exhausted:
                 self._tries, self._lander.again = self._lander.again, {}
                 self._cutter.feed(self._wiring.requests(functools.partial(_not_in, self._tries)))
-            key = os.urandom(8)
+            key = urandom(8)
             chunk = self._cutter.cut(key)
             if chunk is not None:
                 await self._send(key, chunk)

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from batchrun.collect import Calls, Plan, patient
-from batchrun.engine import batch_patience
+from batchrun.engine import batch_patience, batch_submit
 from batchrun.engine.batch_cutter import BatchBounds
 from batchrun.engine.batch_endpoint import BatchEndpoint, Refusal
 from batchrun.engine.batch_landing import Results
@@ -171,6 +172,7 @@ async def test_an_endpoint_that_breaks_off_refuses_and_fails_gets_each_batch_onc
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Faults on every call, submissions whose answer is lost among them: each row is answered once, and once only."""
+    monkeypatch.setattr(batch_submit, "urandom", Random(1).randbytes)  # the faults of a submission are drawn by its body
     monkeypatch.setattr(batch_patience, "BACKOFF_LONGEST_S", 1.0)  # the time is real, and so many faults are waited for long
     spec = replace(QUICK, seed=5, faults=Faults(http_500=0.1, cut=0.25))
     async with serve(spec) as server:
