@@ -118,7 +118,8 @@ def _pilot(made: JobEstimate) -> Iterator[str]:
         return
     failed = f", {pilot.errored:,} of them errored" if pilot.errored else ""
     yield f"pilot: {pilot.calls:,} calls for {money(pilot.spent, made.total.currency)}{failed}"
-    yield f"the whole, with {pilot.confidence:.0%} confidence: {_interval(pilot.cost, made.total.currency)}"
+    cost = pilot.batch_cost if made.mode == "batches" else pilot.cost
+    yield f"the whole, with {pilot.confidence:.0%} confidence: {_interval(cost, made.total.currency)}"
     yield f"go on: batchrun resume {pilot.folder}   (it makes the other {made.calls - pilot.calls:,} calls)"
 
 

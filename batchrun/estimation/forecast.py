@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from batchrun.errors import BatchrunError
 from batchrun.estimation.counting import CountStore, count_tokens
 from batchrun.estimation.history import Learnt, learn
 from batchrun.estimation.pilot import CONFIDENCE, Chosen, Pilot, Terms, as_range, measure
@@ -308,11 +309,19 @@ def _with_pilot(
     only = frozenset(call.ordinal for call in chosen)
     result = run(job, msgspec.structs.replace(asked.options, only=only), environ=asked.environ, show=show)
     if result.stopped is not None:
-        raise result.stopped
+        raise _to_go_on(result.stopped, result.folder, made.calls)
     terms = Terms(book_of(job), _write_shares(job, known), job.request.cache_ttl, made.mode == "batches")
     with RunFolder(result.folder).open_index(seal=False) as index:
         pilot = measure(index, chosen, draws, terms, seed=job.scoring.seed)
     return _replaced(job, made, pilot)
+
+
+def _to_go_on(stopped: BatchrunError, folder: Path, calls: int) -> BatchrunError:
+    """Return why the pilot was stopped, with the folder of what it has, and what going on with that means."""
+    said = f"{stopped.hint}; " if stopped.hint else ""
+    hint = f"{said}`batchrun resume RUN` makes all {calls:,} calls of the run and not the pilot's alone"
+    stopped.hint = hint.replace("RUN", str(folder))
+    return stopped
 
 
 def _write_shares(job: Job, known: list[Known]) -> dict[str, float]:
@@ -352,7 +361,7 @@ def _replaced(job: Job, made: JobEstimate, pilot: Pilot) -> JobEstimate:
             sources=(source,),
         ),
         latency_s=latency,
-        latency_source=source,
+        latency_source=made.latency_source if pilot.latency_s is None else source,
         pilot=pilot,
     )
 

@@ -135,8 +135,10 @@ def _value(attempts: Iterable[Attempt], final: Attempt, terms: Terms) -> Value:
 
 
 def _cost(attempt: Attempt, terms: Terms, *, batch: bool) -> float | None:
-    """Return the money of one attempt, its cached tokens valued at the run's share of writes."""
+    """Return the money of one attempt by that way, its cached tokens valued at the run's share of writes."""
     usage, model, at_us = attempt.usage or Usage(), attempt.model, attempt.started_at_us or 0
+    if usage.service_tier == "batch":  # says which way it came; here the way is given
+        usage = structs.replace(usage, service_tier=None)
     share = terms.write_share.get(model)
     if share is None or not _cached(usage):
         cost = terms.book.cost(usage, model, at_us, batch=batch).usd

@@ -127,3 +127,20 @@ def test_cancel_beside_a_live_run_has_that_run_land_it(endpoint: Started, datase
     _, said = live.communicate(timeout=30)
     assert "was cancelled" in said
     assert live.returncode == 130
+
+
+def test_an_interrupted_pilot_says_where_its_batch_is_and_what_going_on_means(
+    endpoint: Started, dataset: Path, tmp_path: Path
+) -> None:
+    base_url, log = endpoint
+    out = tmp_path / "pilot"
+    pilot = ["estimate", *begin(dataset, base_url, out)[1:], "--pilot", "10", "--count-tokens", "off"]
+    code, words = interrupted(pilot, out)
+    assert code == 130
+    assert "not fetched: 1 (10 calls)" in words
+    assert f"batchrun cancel {out}" in words
+    assert f"`batchrun resume {out}` makes all {ROWS} calls of the run and not the pilot's alone" in words
+    code, summary, _ = run("resume", str(out))
+    assert code == 0
+    assert summary["rows"]["succeeded"] == ROWS
+    assert submissions(log) == 2

@@ -229,3 +229,30 @@ def test_the_text_says_what_the_pilot_was_and_how_to_go_on(job: str, capsys: pyt
     assert "not known: a call has no price" in capsys.readouterr().out
     assert call("estimate", job, "--simulate", "-q", *QUICK, "--limit", "4", "--pilot", "3") == 0
     assert "the whole, with 90% confidence" in capsys.readouterr().out
+
+
+def test_a_pilot_goes_the_way_of_the_run_and_prices_both(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through batches: its calls are one batch at half the price, and messages are estimated at the whole of it."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "test")
+    log = tmp_path / "access.jsonl"
+    batches = ("--set", "request.mode=batches", "--count-tokens", "off", "--pilot", "20")
+    with process.start(Simulate(first_byte_ms=0, token_ms=0), access_log=log) as simulated:
+        made = estimated(capsys, job, "--base-url", simulated.base_url, *batches)
+        pilot, total = made["pilot"], made["total"]
+        assert (made["mode"], pilot["calls"], pilot["errored"], pilot["latency_s"]) == ("batches", 20, 0, None)
+        assert not made["latency_source"].startswith("a pilot")
+        assert total["messages"]["cost"] == pytest.approx([2 * end for end in total["batches"]["cost"]], rel=0.01)
+        assert float(pilot["spent"]) == pytest.approx(total["batches"]["cost"][1] / 3, rel=0.2)
+        assert call("resume", pilot["folder"], "--json", "-q") == 0
+        summary = json.loads(capsys.readouterr().out)
+    assert messages(log) == []
+    assert summary["rows"]["landed"] == sum(session["sent"] for session in summary["sessions"]) == 60
+    assert [len(session["batches"]) for session in summary["sessions"]] == [1, 2]
+    assert float(summary["cost"]["total"]) == pytest.approx(summary["estimate"]["cost"]["expected"], rel=0.2)
+    assert summary["estimate"]["cost"]["expected"] == pytest.approx(total["batches"]["cost"][1])
+    assert call("estimate", job, "--simulate", "-q", *QUICK, *batches) == 0
+    text = capsys.readouterr().out
+    said = text.partition("batches: cost")[2].splitlines()[0].split()
+    assert f"the whole, with 90% confidence: {said[1]} [{said[0]}, {said[2]}]" in text
