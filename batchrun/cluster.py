@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from decimal import Decimal
 from types import TracebackType
@@ -35,6 +36,7 @@ from batchrun.engine.distributed.messages import (
     encode,
 )
 from batchrun.engine.distributed.ranges import Ranges
+from batchrun.engine.stopping import StopSignal
 from batchrun.errors import BatchrunError, MissingExtra, UsageError
 from batchrun.job import Job, Limits
 from batchrun.transport.loop import run as run_loop
@@ -55,6 +57,8 @@ DRIVER: Final = "driver"
 AHEAD: Final = 2  # tasks a worker that are under way or wait to be put together
 TASK_RETRIES: Final = 1
 SILENT_S: Final = 900.0
+SHORT_S: Final = 1.0
+LEFT_S: Final = 5.0
 LOOK_S: Final = 300.0  # for a machine to look at its dataset, all of which may have to be read
 STORE_BYTES: Final = 80 << 20  # of shared memory, the least that Ray takes: nothing is kept in it
 
@@ -120,7 +124,8 @@ class RayCrew:
 
     async def __aenter__(self) -> Self:
         self._connection.enter_context(connected(self._address, self._workers))
-        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # Hard, for Ray does not always keep to a soft wish of an actor without processors; its machine is the driver's own.
+        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         broker: Any = ray.remote(num_cpus=0)(BrokerActor)
         self._broker = broker.options(scheduling_strategy=beside).remote(*self._parts)
         self._line = ActorLine(self._broker, DRIVER)
@@ -157,21 +162,20 @@ class RayCrew:
         ray.kill(self._actors[worker])
 
 
-def survey(order: Order) -> None:
+def survey(order: Order, stop: StopSignal) -> None:
     """Have each machine that may be given a worker look whether it can do its part; raise `UsageError` for the first that cannot.
 
-    What workers of earlier sessions left there goes to the run's bucket.
+    What earlier sessions left there goes to the run's bucket. It ends when `stop` is asked for, with nothing said.
     """
-    task: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
-    known: Any = ray.nodes  # has no types
-    nodes = [node for node in known() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    content = encode_order(order)
-    looks = [task.options(scheduling_strategy=place).remote(__version__, content) for place in places]
-    for node, look in zip(nodes, looks, strict=True):
-        name = f"node {node['NodeManagerAddress']} of the Ray cluster"
+    looks = _on_each_machine(_look, __version__, encode_order(order))
+    give_up_at = time.monotonic() + LOOK_S
+    while looks and ray.wait(list(looks.values()), num_returns=len(looks), timeout=SHORT_S)[1] and time.monotonic() < give_up_at:
+        if stop.requests:
+            return
+    for address, look in looks.items():
+        name = f"node {address} of the Ray cluster"
         try:
-            problem: Stop | None = ray.get(look, timeout=LOOK_S)
+            problem: Stop | None = ray.get(look, timeout=SHORT_S)
         except RayError as error:
             hint = f"install this very batchrun there: pip install 'batchrun[ray]=={__version__}'"
             raise UsageError(f"{name} cannot work on this run: {str(error).strip().splitlines()[-1]}", hint=hint) from None
@@ -189,12 +193,39 @@ def _look(version: str, order: bytes) -> Stop | None:
     try:
         require_able(told, thorough=True)
         if told.home.place is not None:
-            from batchrun.storage.mirror import send_left, spool_folder  # noqa: PLC0415 - only for a run in a bucket
-
-            send_left(told.home.place, spool_folder(told.home.place, os.environ))
+            _send_left(told.home.place, of_storage(told.environ))
     except BatchrunError as error:
         return Stop.of(error)
     return None
+
+
+def send_left(place: str) -> None:
+    """Have each machine send to the bucket folder `place` what dead workers left there, and wait a little for it."""
+    sent = list(_on_each_machine(_send_left, place, of_storage(os.environ)).values())
+    if sent:
+        ray.wait(sent, num_returns=len(sent), timeout=LEFT_S)
+
+
+def _send_left(place: str, environ: Mapping[str, str]) -> None:
+    """Send what dead workers left on this machine."""
+    from batchrun.storage.mirror import send_left as send  # noqa: PLC0415 - only for a run in a bucket
+    from batchrun.storage.mirror import spool_folder  # noqa: PLC0415
+
+    os.environ.update(environ)
+    send(place, spool_folder(place, os.environ))
+
+
+def _on_each_machine(work: Callable[..., object], *told: object) -> dict[str, Any]:
+    """Begin a task on each machine that may be given a worker; return what to wait for, by the machine's address."""
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(work)
+    known: Any = ray.nodes  # has no types
+    nodes = [node for node in known() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    return {
+        f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}": task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*told)
+        for node in nodes
+    }
 
 
 def spread(order: FinishOrder, ranges: Sequence[Range]) -> Generator[Part | None]:

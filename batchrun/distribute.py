@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -67,11 +67,11 @@ async def distribute(plan: Plan, *, stop: StopSignal, show: Show | None = None) 
         home = stack.enter_context(home_of(plan.folder.path, _bucket(job)))
         if job.engine.kind == "ray":
             stack.enter_context(connected(job))
-            await asyncio.to_thread(_survey, plan, home)
-        landed = functools.partial(_landed, plan, home)
-        with await asyncio.to_thread(landed) as index:
+            await asyncio.to_thread(_survey, plan, home, stop)
+        with await asyncio.to_thread(_landed, plan, home) as index:
             runs, total, prior, told = unlanded(plan, index), left(plan, index), index.spent[0], index.told()
-        driver = Driver(_crew(plan, runs, workers, prior), _orders(plan, home, told), job.limits.grace_s, prior, landed)
+        by_now = functools.partial(_landed_with_the_dead, plan, home)
+        driver = Driver(_crew(plan, runs, workers, prior), _orders(plan, home, told), job.limits.grace_s, prior, by_now)
         if show is not None:
             stack.enter_context(shown(driver.progress, total, show))
         stop.listen(lambda: driver.stop(Stop.of(stop.error()), at_once=stop.requests > 1))
@@ -134,19 +134,24 @@ class Driver:
         self._show(view)
         for name in self._overdue(view):
             self._crew.kill(name)
-        for task in done & self._hired.keys():
-            await self._ended(task, most_deaths)
+        dead = [name for task, name in list(self._hired.items()) if task in done and not self._left(task)]
+        if dead:
+            await self._lost(dead, most_deaths)
 
-    async def _ended(self, task: asyncio.Task[bool], most_deaths: int) -> None:
-        """Take note of a worker's end; where it died another one takes its place."""
-        name = self._hired.pop(task)
-        if task.result():
-            return
-        self._deaths += 1
+    def _left(self, task: asyncio.Task[bool]) -> bool:
+        """Take note of a worker's end; return whether it left in good order."""
+        del self._hired[task]
+        return task.result()
+
+    async def _lost(self, dead: Sequence[str], most_deaths: int) -> None:
+        """Have the others hear of the dead, which may be many where a machine was lost, and others take their places."""
         with await asyncio.to_thread(self._landed) as index:
-            await self._crew.lost(Lost(worker=name, landed=index.told()))
-        if self._stop is None and self._deaths < most_deaths:
-            self._hire()
+            landed = index.told()
+        for name in dead:
+            self._deaths += 1
+            await self._crew.lost(Lost(worker=name, landed=landed))
+            if self._stop is None and self._deaths < most_deaths:
+                self._hire()
 
     def _overdue(self, view: View) -> list[str]:
         """Return who has been silent for too long, or should have left by now."""
@@ -271,17 +276,26 @@ def _orders(plan: Plan, home: Home, landed: bytes) -> Callable[[int], Order]:
     return order
 
 
-def _survey(plan: Plan, home: Home) -> None:
+def _survey(plan: Plan, home: Home, stop: StopSignal) -> None:
     """Have every machine of the cluster look whether it can do its part. Raises `UsageError`."""
     from batchrun import cluster  # noqa: PLC0415 - an optional extra
 
-    cluster.survey(_orders(plan, home, JournalIndex(None).told())(0))
+    cluster.survey(_orders(plan, home, JournalIndex(None).told())(0), stop)
 
 
 def _landed(plan: Plan, home: Home) -> JournalIndex:
     """Read the journal beside its live writers, those on other machines as far as the bucket has them."""
     _gather(plan, home)
     return plan.folder.open_index(again=AGAIN | {"errored"} if plan.retry_errors else AGAIN, seal=False)
+
+
+def _landed_with_the_dead(plan: Plan, home: Home) -> JournalIndex:
+    """Do so once the machines of dead workers, where they live, have sent what those had no time to."""
+    if home.place is not None and plan.job.engine.kind == "ray":
+        from batchrun import cluster  # noqa: PLC0415 - an optional extra
+
+        cluster.send_left(home.place)
+    return _landed(plan, home)
 
 
 def _gather(plan: Plan, home: Home) -> None:

@@ -252,7 +252,8 @@ def require_able(order: Order, *, thorough: bool) -> None:
     if thorough:
         _require_endpoint(order.job.endpoint.base_url)
     if order.stamp is None:
-        _dataset(order)
+        if thorough:
+            _dataset(order)
         return
     here = socket.gethostname()
     hint = "put it in a folder that all machines share, under one path, or in a bucket (s3://…), and name that as `dataset`"

@@ -34,6 +34,7 @@ EVERY_S: Final = 20.0
 ALIVE_NAME: Final = ".alive"
 """The lock in a worker's folder, held while it lives."""
 
+GROWING: Final = frozenset({segment.SUFFIX, segment.INDEX_SUFFIX})
 TO_RESUME: Final = (MANIFEST_NAME, "batches.jsonl")
 """What a run needs beside its journal to be gone on with: what it is, and which batches it has submitted."""
 
@@ -54,7 +55,7 @@ class Mirror:
     """Keeps the bucket folder `place` a copy of the local run folder `folder`, from a thread of its own.
 
     An upload that fails is tried again the next time; the last, in `close`, raises. A segment that is there and no
-    shorter is somebody else's, pulled from there, or was copied before: it stays, so that only its writer ever replaces it.
+    shorter was copied before, by somebody else if it was pulled from there: it stays, so only its writer ever replaces it.
     """
 
     def __init__(self, folder: Path, place: str, *, every_s: float = EVERY_S) -> None:
@@ -75,7 +76,7 @@ class Mirror:
                 with translated(path, "read"):
                     stat = path.stat()
                 there = places.join(self._place, name)
-                if path.suffix != segment.SUFFIX or _size(there) < stat.st_size:
+                if path.suffix not in GROWING or _size(there) < stat.st_size:
                     places.upload(path, there)
                     copied += 1
                 self._copied[name] = (stat.st_size, stat.st_mtime_ns)
