@@ -40,8 +40,8 @@ class Transport(Protocol):
     async def get(self, path: str, receiver: Receiver) -> Ended:
         """GET a long download."""
 
-    async def request(self, method: str, path: str, body: bytes | None = None) -> SmallReply:
-        """Make one small JSON call."""
+    async def request(self, method: str, path: str, body: bytes | None = None, *, once: bool = False) -> SmallReply:
+        """Make one small JSON call; `once`: never send it a second time."""
 
 
 class BatchStatus(Struct, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class BatchEndpoint:
 
     async def create(self, body: bytes) -> BatchStatus | Refusal:
         """Submit a batch."""
-        reply = await self._transport.request("POST", BATCHES_PATH, body)
+        reply = await self._transport.request("POST", BATCHES_PATH, body, once=True)
         found = _one(reply)
         if isinstance(found, BatchStatus):
             return found

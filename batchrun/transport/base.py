@@ -76,6 +76,7 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
     path: str
     accept: str
     body: bytes | None = None
+    once: bool = False  # never to be sent a second time, on whatever connection: what it makes is paid for
 
 
 class SmallReply(Struct, frozen=True, kw_only=True):
@@ -127,8 +128,11 @@ class Transport(Protocol):
     async def get(self, path: str, receiver: Receiver, *, total_s: float | None = None, max_bytes: int | None = None) -> Ended:
         """GET a long download: no total timeout and no bound of its size but those given here."""
 
-    async def request(self, method: str, path: str, body: bytes | None = None) -> SmallReply:
-        """Make one small JSON call and return its whole reply, within the endpoint's timeouts and size bound."""
+    async def request(self, method: str, path: str, body: bytes | None = None, *, once: bool = False) -> SmallReply:
+        """Make one small JSON call and return its whole reply, within the endpoint's timeouts and size bound.
+
+        `once`: it is sent on a new connection, since an old one may be closed while we write, and is never sent again.
+        """
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -174,10 +178,11 @@ class Calls(ABC):
         bounds = self.bounds.for_download(total_s, max_bytes)
         return await self.exchange(Call(method="GET", path=path, accept="*/*"), receiver, bounds)
 
-    async def request(self, method: str, path: str, body: bytes | None = None) -> SmallReply:
+    async def request(self, method: str, path: str, body: bytes | None = None, *, once: bool = False) -> SmallReply:
         """Make one small JSON call and return its whole reply."""
         collector = Collector()
-        ended = await self.exchange(Call(method=method, path=path, accept=JSON, body=body), collector, self.bounds)
+        call = Call(method=method, path=path, accept=JSON, body=body, once=once)
+        ended = await self.exchange(call, collector, self.bounds)
         return SmallReply(status=collector.status, headers=collector.headers, body=b"".join(collector.chunks), ended=ended)
 
     @abstractmethod

@@ -91,6 +91,9 @@ class StockTransport(Calls):
             started = monotonic()
             receiver.sent(started)
             kept = self._free.pop() if self._free else None
+            if kept is not None and call.once and not self._http2:
+                await self._discard(kept)
+                kept = None
             one = _Exchange(self._request(call, bounds), receiver, bounds, started)
             ended = await self._on(kept or self._new_pool(), one)
             if kept is None or self._http2 or one.answered or ended.how not in {"closed", "reset"}:

@@ -51,7 +51,7 @@ class OwnTransport(Calls):
 
     async def exchange(self, call: Call, receiver: Receiver, bounds: Bounds) -> Ended:
         """Send a call with the endpoint's own headers."""
-        return await self.send(self._encode(call), receiver, bounds)
+        return await self.send(self._encode(call), receiver, bounds, once=call.once)
 
     async def aclose(self) -> None:
         """Close every connection and let the loop take note."""
@@ -65,12 +65,16 @@ class OwnTransport(Calls):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
-    async def send(self, request: bytes, receiver: Receiver, bounds: Bounds) -> Ended:
-        """Make one exchange with an encoded request, on a kept connection or a new one."""
+    async def send(self, request: bytes, receiver: Receiver, bounds: Bounds, *, once: bool = False) -> Ended:
+        """Make one exchange with an encoded request, on a kept connection or a new one; `once`: on a new one."""
         async with self._slots:
             shared = self._shared or self._set_up()
             started = monotonic()
             connection = self._take(started)
+            if once and connection is not None:
+                connection.close()
+                self._open.discard(connection)
+                connection = None
             if connection is not None:
                 ended = await self._on(connection, request, receiver, bounds)
                 if not (connection.untouched and ended.how in {"closed", "reset"}):
