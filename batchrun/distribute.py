@@ -32,6 +32,7 @@ from batchrun.engine.telemetry import EngineSummary, Progress
 from batchrun.errors import BatchrunError, StorageError, UsageError
 from batchrun.job import Job, Select
 from batchrun.storage.home import Home, home_of
+from batchrun.storage.in_flight import left_in_flight
 from batchrun.storage.index import AGAIN, JournalIndex
 from batchrun.transport import Credential
 from batchrun.worker import Order, needed
@@ -71,7 +72,8 @@ async def distribute(plan: Plan, *, stop: StopSignal, show: Show | None = None) 
         with await asyncio.to_thread(_landed, plan, home) as index:
             runs, total, prior, told = unlanded(plan, index), left(plan, index), index.spent[0], index.told()
         by_now = functools.partial(_landed_with_the_dead, plan, home)
-        driver = Driver(_crew(plan, runs, workers, prior), _orders(plan, home, told), job.limits.grace_s, prior, by_now)
+        held = left_in_flight(plan.folder.journal)
+        driver = Driver(_crew(plan, runs, workers, prior + held), _orders(plan, home, told), job.limits.grace_s, prior, by_now)
         if show is not None:
             stack.enter_context(shown(driver.progress, total, show))
         stop.listen(lambda: driver.stop(Stop.of(stop.error()), at_once=stop.requests > 1))

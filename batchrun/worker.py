@@ -40,6 +40,7 @@ from batchrun.records import Sample
 from batchrun.sources import Dataset, open_dataset
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.home import Desk, Home
+from batchrun.storage.in_flight import InFlight
 from batchrun.storage.index import JournalIndex
 from batchrun.storage.journal import Journal
 from batchrun.storage.price_list import PriceList
@@ -120,7 +121,8 @@ async def _collect(order: Order, client: Client) -> None:
             transport = open_transport(job.endpoint, credential, connections=job.limits.concurrency, environ=order.environ)
             try:
                 calls = share.calls(journal)
-                wiring = share.wiring(calls, transport, credential)
+                in_flight = stack.enter_context(InFlight(journal)) if job.limits.max_cost_usd is not None else None
+                wiring = share.wiring(calls, transport, credential, in_flight)
                 while await client.wait_for_rows():
                     summary = await client.drive(client.engine(wiring), calls.requests(samples=share.samples()))
                     if summary.stopped is not None:
@@ -167,12 +169,12 @@ class Share:
         """Return the calls of this share, which land in `journal`."""
         return Calls(self._plan, self._index, journal)
 
-    def wiring(self, calls: Calls, transport: Transport, credential: Credential) -> Wiring:
+    def wiring(self, calls: Calls, transport: Transport, credential: Credential, in_flight: InFlight | None) -> Wiring:
         """Return what an engine is made of: as for a run in one process, but for the money."""
         if self._order.job.limits.max_cost_usd is None:
             budget = MoneyBudget(ENDLESS, calls.worst_case, calls.price, allow_unpriced=True)
         else:
-            budget = self._client.budget(calls.worst_case, calls.price)
+            budget = self._client.budget(calls.worst_case, calls.price, in_flight)
         return replace(calls.wiring(transport, credential.redact), budget=budget)
 
     def samples(self) -> Iterator[Sample]:

@@ -205,7 +205,7 @@ class Broker:
                 amount = purse.grant(worker, asked.need, asked.want)
         finally:
             purse.waiting -= 1
-        return Money(amount=amount)
+        return Money(amount=amount, account=str(purse) if amount is None else "")
 
     async def _rows(self, worker: str, *, idle: bool) -> Rows:
         """Answer with more rows; an idle worker waits for those that a dying one may leave behind."""

@@ -39,7 +39,7 @@ from batchrun.engine.distributed.messages import (
 )
 from batchrun.engine.judging import Wiring
 from batchrun.engine.local import LocalEngine, Shared
-from batchrun.engine.ports import PriceOf, WorstCase
+from batchrun.engine.ports import InFlight, PriceOf, WorstCase
 from batchrun.engine.stopping import ErrorWatch, StopSignal, describe, unwrap
 from batchrun.engine.telemetry import EngineSummary, Progress
 from batchrun.errors import BatchrunError
@@ -156,9 +156,10 @@ class Client:
 
     # What an engine of this worker is made of.
 
-    def budget(self, worst_case: WorstCase, price_of: PriceOf) -> LeasedBudget:
-        """Return the budget whose money comes from the broker."""
-        self._budget = LeasedBudget(worst_case, price_of, self._want_money, allow_unpriced=self._limits.allow_unpriced)
+    def budget(self, worst_case: WorstCase, price_of: PriceOf, in_flight: InFlight | None = None) -> LeasedBudget:
+        """Return the budget whose money comes from the broker, and which tells `in_flight` of each call."""
+        unpriced = self._limits.allow_unpriced
+        self._budget = LeasedBudget(worst_case, price_of, self._want_money, allow_unpriced=unpriced, in_flight=in_flight)
         return self._budget
 
     def engine(self, wiring: Wiring) -> LocalEngine:
@@ -234,7 +235,7 @@ class Client:
     async def _fetch_money(self, asked: AskMoney, budget: LeasedBudget) -> None:
         """Ask for money and have the engine look again."""
         money = await self._ask(asked, Money)
-        budget.granted(money.amount)
+        budget.granted(money.amount, money.account)
         if self._engine is not None:
             self._engine.look_again()
 

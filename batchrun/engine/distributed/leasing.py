@@ -19,7 +19,7 @@ from batchrun.engine.budget import MoneyBudget
 from batchrun.engine.distributed.broker import SLICE_S
 from batchrun.engine.distributed.messages import NOTHING, Account, AskRates, Lease
 from batchrun.engine.limits import Estimates, Ticket, counted_input
-from batchrun.engine.ports import PriceOf, WorstCase
+from batchrun.engine.ports import InFlight, PriceOf, WorstCase
 from batchrun.engine.window import WINDOW_S
 from batchrun.job import Limits
 from batchrun.records import Usage
@@ -227,15 +227,22 @@ class LeasedGate:
 class LeasedBudget(MoneyBudget):
     """The engine's budget with a maximum that is granted in slices."""
 
-    __slots__ = ("_ask", "_asking", "_denied")
+    __slots__ = ("_account", "_ask", "_asking", "_denied")
 
     def __init__(
-        self, worst_case: WorstCase, price_of: PriceOf, ask: Callable[[Decimal], None], *, allow_unpriced: bool = False
+        self,
+        worst_case: WorstCase,
+        price_of: PriceOf,
+        ask: Callable[[Decimal], None],
+        *,
+        allow_unpriced: bool = False,
+        in_flight: InFlight | None = None,
     ) -> None:
         """Begin with nothing; `ask(worst)` asks for more, and `granted` is told the answer."""
-        super().__init__(NOTHING, worst_case, price_of, allow_unpriced=allow_unpriced)
+        super().__init__(NOTHING, worst_case, price_of, allow_unpriced=allow_unpriced, in_flight=in_flight)
         self._ask = ask
         self._asking = self._denied = False
+        self._account = ""
 
     @property
     def stuck(self) -> bool:
@@ -257,11 +264,16 @@ class LeasedBudget(MoneyBudget):
         self.maximum -= free
         return Account(spent=self.spent, held=self.held, free=free)
 
-    def granted(self, amount: Decimal | None) -> None:
-        """Take the answer to a question for more; None: there is none."""
+    def granted(self, amount: Decimal | None, account: str = "") -> None:
+        """Take the answer to a question for more; None: there is none, as the whole run's `account` says."""
         self._asking = False
         self._denied = amount is None
+        self._account = account
         self.maximum += amount or NOTHING
+
+    def __str__(self) -> str:
+        """Say where the whole run's money is, once it is spent."""
+        return self._account or super().__str__()
 
 
 def _change(changes: dict[int, float], number: int, change: float) -> None:

@@ -165,9 +165,10 @@ class Lease(Struct, frozen=True, kw_only=True, tag="lease"):
 
 
 class Money(Struct, frozen=True, kw_only=True, tag="grant"):
-    """Money granted; None: it is spent."""
+    """Money granted; None: it is spent, as `account` tells in words."""
 
     amount: Decimal | None
+    account: str = ""
 
 
 class Rows(Struct, frozen=True, kw_only=True, tag="range"):

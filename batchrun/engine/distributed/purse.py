@@ -21,6 +21,7 @@ class Purse:
 
     def __init__(self, maximum: Decimal, *, prior: Decimal, workers: int) -> None:
         """Allow `maximum`, of which `prior` was spent or is held since earlier sessions."""
+        self._maximum = maximum
         self._left = maximum - prior
         self._workers = workers
         self._granted: dict[str, Decimal] = {}
@@ -36,6 +37,11 @@ class Purse:
     def free(self) -> Decimal:
         """What can be granted now."""
         return self._left - sum((max(self._granted[name], self._gone[name]) for name in self._granted), NOTHING)
+
+    def __str__(self) -> str:
+        """Say where the money is: `$4.99 of $5.00 spent or held for calls that broke off`."""
+        gone = self._maximum - self._left + sum(self._gone.values(), NOTHING)
+        return f"${gone:f} of ${self._maximum:f} spent or held for calls that broke off"
 
     def report(self, worker: str, account: Account) -> None:
         """Take note of what a worker has spent, and take back what it gives back."""
