@@ -3,8 +3,8 @@
 Beside its journal segment a writer keeps a file of one amount, in US dollars: the worst cases of the calls that were
 sent and whose outcome is not in the journal yet. It is written over in place, which `kill -9` cannot undo, and removed
 in an orderly end; so the files that a later session finds are of those that were killed. Only runs with a budget have
-one. A power cut may take the last change back: nothing is synced here. The files stay on the machine they were made on,
-also where the run is mirrored to a bucket.
+one. A power cut may take the last change back: nothing is synced here. Of a run in a bucket those of the dead are copied
+there when their machine is next heard of, under names that are not hidden.
 """
 
 from __future__ import annotations
@@ -66,5 +66,10 @@ class InFlight:
 def left_in_flight(journal: Path) -> Decimal:
     """Return what calls may have cost at most that were in flight when sessions were killed, by the folder `journal`."""
     with translated(journal, "read"):
-        amounts = [path.read_text("ascii").strip() for path in journal.glob(f".*{SUFFIX}")]
+        amounts = [path.read_text("ascii").strip() for path in files(journal).values()]
     return sum((Decimal(amount) for amount in amounts if amount), Decimal(0))
+
+
+def files(journal: Path) -> dict[str, Path]:
+    """Return the files in the folder `journal`, by names that are not hidden."""
+    return {path.name.removeprefix("."): path for path in journal.glob(f"*{SUFFIX}")}

@@ -25,7 +25,7 @@ from typing import Final, Self
 import msgspec
 
 from batchrun.errors import RunLocked, StorageError
-from batchrun.storage import places, segment
+from batchrun.storage import in_flight, places, segment
 from batchrun.storage.folder import LOCK_NAME, MANIFEST_NAME
 from batchrun.storage.lock import Lock, Owner, is_alive
 from batchrun.storage.trouble import translated
@@ -162,6 +162,8 @@ def send_left(place: str, spool: Path) -> int:
             continue
         with suppress(RunLocked), Lock(lock):
             Mirror(left / "journal", places.join(place, "journal")).close()
+            for name, amounts in in_flight.files(left / "journal").items():
+                places.upload(amounts, places.join(place, "journal", name))
             if left != spool:
                 shutil.rmtree(left)
             sent += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from batchrun.records import Attempt
 from batchrun.storage import places
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.home import MARK_NAME, Desk, Home, home_of
+from batchrun.storage.in_flight import InFlight, left_in_flight
 from batchrun.storage.index import JournalIndex
 from batchrun.storage.journal import Journal
 from batchrun.storage.lock import Lock
@@ -131,6 +133,7 @@ def test_what_could_not_be_copied_is_kept_and_goes_up_later(
     with pytest.raises(StorageError, match="no network"):
         ended.close()
     monkeypatch.setattr(places, "upload", out_of_reach)
+    InFlight(journals[1]).sent(Decimal("0.25"))
     killed._held.close()  # as the system lets go of a dead process's lock
     with RunFolder(spool).open_journal("w4-0ld") as journal:
         journal.append(attempt(4))
@@ -139,6 +142,7 @@ def test_what_could_not_be_copied_is_kept_and_goes_up_later(
     assert send_left(place, spool) == 3
     pull(place, tmp_path / "elsewhere")
     assert landed(tmp_path / "elsewhere") == [1, 2, 4]
+    assert left_in_flight(tmp_path / "elsewhere" / "journal") == Decimal("0.25"), "calls of the killed one may have been billed"
     assert [path.name for path in workers_folder(spool).iterdir()] == ["w3-5e55"]
     assert (spool / "journal" / "w4-0ld-000001.journal").exists()
     with Lock(spool / "lock"):
