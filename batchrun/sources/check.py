@@ -20,6 +20,7 @@ from batchrun.errors import DatasetError, Problem
 from batchrun.job import Endpoint, RequestSpec
 from batchrun.records import Sample
 from batchrun.scoring.lint import lint_expected
+from batchrun.sources.bad_rows import BadRows
 from batchrun.sources.dataset import Dataset
 from batchrun.sources.jsonl import record_of
 from batchrun.sources.lint import Finding, ToolLint, choice_findings, message_findings
@@ -121,7 +122,7 @@ class _Checker:
         self._problems: list[Problem] = []
         self._counts: Counter[str] = Counter()
         self._severities: Counter[str] = Counter()
-        self.bad: dict[int, str] = {}
+        self.bad = BadRows()
         self._tokens = self._longest = self._expected = self._row_errors = 0
         for problem in lint_request(spec, endpoint):
             self.note(problem)
@@ -164,7 +165,7 @@ class _Checker:
         self._count(problem.code, problem.severity)
         if problem.row is not None and problem.severity == "error":
             self._row_errors += 1
-            self.bad.setdefault(problem.row, str(problem))
+            self.bad.add(problem.row, str(problem))
         if len(self._problems) < self._shown:
             self._problems.append(problem)
 

@@ -17,6 +17,7 @@ from batchrun.errors import DatasetError, Problem
 from batchrun.job import Select
 from batchrun.records import Sample
 from batchrun.sources import containers, detect
+from batchrun.sources.bad_rows import BadRows
 from batchrun.sources.containers import CONTAINERS, Container, Layout
 from batchrun.sources.format import Format
 from batchrun.sources.formats.registry import FORMATS
@@ -50,7 +51,7 @@ class Dataset:
         self._source = source
         self._selection = selection
         self._skip_bad = skip_bad
-        self._bad: Mapping[int, str] = {}
+        self._bad: Mapping[int, str] = BadRows()
         self._rows: int | None = None
         self._chosen: int | None = None
         self._digest: str | None = None
@@ -120,7 +121,7 @@ class Dataset:
 
     def set_bad_rows(self, reasons: Mapping[int, str]) -> None:
         """Remember rows that `check` found bad though each is well-shaped alone (a second id, say)."""
-        self._bad = dict(reasons)
+        self._bad = reasons
 
     def digest(self) -> str:
         """Return the SHA-256 of the content, as hex: of the one file, or of the files' hashes in order."""
