@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +31,7 @@ from batchrun.engine.stopping import StopSignal, deadline_reached
 from batchrun.engine.telemetry import EngineSummary, Progress
 from batchrun.errors import BatchrunError, StorageError, UsageError
 from batchrun.job import Job, Select
+from batchrun.sources.bad_rows import Blocks
 from batchrun.storage.home import Home, home_of
 from batchrun.storage.in_flight import left_in_flight
 from batchrun.storage.index import AGAIN, JournalIndex
@@ -187,7 +188,7 @@ def connected(job: Job) -> AbstractContextManager[None]:
     return cluster.connected(job.engine.address, min(job.engine.workers, job.limits.concurrency))
 
 
-def finishers(job: Job, bad_rows: Mapping[int, str]) -> Others | None:
+def finishers(job: Job, bad_rows: Blocks) -> Others | None:
     """Return who shares the finishing of a run with this process; None where the job has one worker."""
     from batchrun.finish import Others  # noqa: PLC0415 - loaded when a run ends
     from batchrun.finish.processes import Processes  # noqa: PLC0415
@@ -268,7 +269,7 @@ def _orders(plan: Plan, home: Home, landed: bytes) -> Callable[[int], Order]:
             home=home,
             environ=needed(plan.environ),
             price_text=price_text,
-            bad_rows=dict(plan.dataset.bad_rows),
+            bad_rows=plan.dataset.bad_rows.blocks,
             landed=landed,
             stamp=stamp,
             digest=digest,

@@ -197,7 +197,7 @@ def _others(job: Job, dataset: Dataset) -> Others | None:
         return None
     from batchrun.distribute import finishers  # noqa: PLC0415 - loaded where it is asked for
 
-    return finishers(job, dataset.bad_rows)
+    return finishers(job, dataset.bad_rows.blocks)
 
 
 def _session(engine: EngineSummary, wall_s: float) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from batchrun.observe.observing import observing
 from batchrun.pricing.book import open_book
 from batchrun.records import Sample
 from batchrun.sources import Dataset, open_dataset
+from batchrun.sources.bad_rows import BadRows, Blocks
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.home import Desk, Home
 from batchrun.storage.in_flight import InFlight
@@ -67,7 +68,7 @@ class Order(Struct, frozen=True, kw_only=True):
     home: Home
     environ: dict[str, str]
     price_text: str | None
-    bad_rows: dict[int, str]
+    bad_rows: Blocks
     landed: bytes  # before it began: as the journal's index tells it
     stamp: list[list[str | int]] | None  # of the dataset's files, where they are on disks, and
     digest: str  # of their content
@@ -151,7 +152,7 @@ class Share:
         job = order.job
         self._order, self._client = order, client
         dataset = _dataset(order)
-        dataset.set_bad_rows(order.bad_rows)
+        dataset.set_bad_rows(BadRows(order.bad_rows))
         self._reader = RangeReader(dataset, direct=job.select == Select())
         self._index = JournalIndex(None)
         self._index.hear(order.landed)

@@ -24,6 +24,7 @@ from batchrun.pricing.book import PriceBook
 from batchrun.report.junit import JUnitWriter
 from batchrun.report.page import render_run
 from batchrun.scoring import open_scorer
+from batchrun.sources.bad_rows import Blocks
 from batchrun.storage.atomic import replacing, write_bytes, write_text
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.results import ResultsWriter
@@ -51,7 +52,7 @@ class Others(Struct, frozen=True, kw_only=True):
     workers: int
     least: int  # calls that have landed; a run of fewer is not worth their start
     price_text: str | None
-    bad_rows: Mapping[int, str]
+    bad_rows: Blocks
 
 
 def finish(
@@ -116,7 +117,7 @@ def _order(job: Job, scratch: Path, others: Others) -> Order:
         folder=str(scratch.parent.absolute()),
         scratch=str(scratch.absolute()),
         price_text=others.price_text,
-        bad_rows=dict(others.bad_rows),
+        bad_rows=others.bad_rows,
     )
 
 

@@ -25,6 +25,7 @@ from batchrun.records import Sample
 from batchrun.report.junit import cases
 from batchrun.scoring import open_scorer
 from batchrun.sources import open_dataset
+from batchrun.sources.bad_rows import BadRows, Blocks
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.index import JournalIndex
 from batchrun.storage.price_list import PriceList
@@ -53,7 +54,7 @@ class Order(Struct, frozen=True, kw_only=True):
     folder: str
     scratch: str
     price_text: str | None
-    bad_rows: dict[int, str]
+    bad_rows: Blocks
 
     def __repr__(self) -> str:
         """Show nothing of what it holds: a job may name secrets."""
@@ -149,7 +150,7 @@ class OrderedFinisher:
         """Open the journal and the dataset."""
         job = order.job
         dataset = open_dataset(job.dataset, format=job.format, columns=job.columns, select=job.select, on_bad_row=job.on_bad_row)
-        dataset.set_bad_rows(order.bad_rows)
+        dataset.set_bad_rows(BadRows(order.bad_rows))
         self._index = RunFolder(Path(order.folder)).open_index(seal=False)
         book = open_book(job.prices, file_text=order.price_text, look_up=PriceList())
         self._finisher = RangeFinisher(job, self._index, dataset.samples, book, Path(order.scratch))

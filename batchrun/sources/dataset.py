@@ -51,7 +51,7 @@ class Dataset:
         self._source = source
         self._selection = selection
         self._skip_bad = skip_bad
-        self._bad: Mapping[int, str] = BadRows()
+        self._bad = BadRows()
         self._rows: int | None = None
         self._chosen: int | None = None
         self._digest: str | None = None
@@ -84,7 +84,7 @@ class Dataset:
         return self._skip_bad
 
     @property
-    def bad_rows(self) -> Mapping[int, str]:
+    def bad_rows(self) -> BadRows:
         """Return what `set_bad_rows` was told."""
         return self._bad
 
@@ -119,9 +119,9 @@ class Dataset:
         """Return what turns this dataset's records into samples."""
         return Shaper(lenient=self._lenient)
 
-    def set_bad_rows(self, reasons: Mapping[int, str]) -> None:
+    def set_bad_rows(self, bad: BadRows) -> None:
         """Remember rows that `check` found bad though each is well-shaped alone (a second id, say)."""
-        self._bad = reasons
+        self._bad = bad
 
     def digest(self) -> str:
         """Return the SHA-256 of the content, as hex: of the one file, or of the files' hashes in order."""

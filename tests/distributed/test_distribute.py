@@ -52,7 +52,7 @@ def order_of(number: int) -> Order:
         home=Home(folder="f", mark="t"),
         environ={"ANTHROPIC_API_KEY": "secret"},
         price_text=None,
-        bad_rows={3: "why"},
+        bad_rows={0: b"why"},
         landed=b"",
         stamp=None,
         digest="",

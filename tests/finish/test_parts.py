@@ -107,7 +107,7 @@ def test_ranges_hold_every_row_once(rows: int, workers: int, direct: bool, tmp_p
 
 def test_an_order_goes_there_and_shows_nothing_of_the_job(tmp_path: Path) -> None:
     job = a_job(tmp_path, ("endpoint.headers", {"x-team": "s3cret"}))
-    order = Order(job=job, folder="run", scratch="run/.finishing", price_text=None, bad_rows={3: "why"})
+    order = Order(job=job, folder="run", scratch="run/.finishing", price_text=None, bad_rows={0: b"why"})
     assert decode_order(encode_order(order)) == order
     assert "s3cret" not in repr(order)
 
