@@ -124,10 +124,8 @@ class RayCrew:
 
     async def __aenter__(self) -> Self:
         self._connection.enter_context(connected(self._address, self._workers))
-        # Hard, for Ray does not always keep to a soft wish of an actor without processors; its machine is the driver's own.
-        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         broker: Any = ray.remote(num_cpus=0)(BrokerActor)
-        self._broker = broker.options(scheduling_strategy=beside).remote(*self._parts)
+        self._broker = broker.options(scheduling_strategy=_beside_the_driver()).remote(*self._parts)
         self._line = ActorLine(self._broker, DRIVER)
         return self
 
@@ -215,6 +213,11 @@ def _send_left(place: str, environ: Mapping[str, str]) -> None:
     send(place, spool_folder(place, os.environ))
 
 
+def _beside_the_driver() -> NodeAffinitySchedulingStrategy:
+    """Return what keeps an actor or a task on the driver's machine. Hard: Ray does not always keep to a soft wish."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def _on_each_machine(work: Callable[..., object], *told: object) -> dict[str, Any]:
     """Begin a task on each machine that may be given a worker; return what to wait for, by the machine's address."""
     task: Any = ray.remote(num_cpus=0, max_retries=0)(work)
@@ -228,20 +231,23 @@ def _on_each_machine(work: Callable[..., object], *told: object) -> dict[str, An
     }
 
 
-def spread(order: FinishOrder, ranges: Sequence[Range]) -> Generator[Part | None]:
+def spread(order: FinishOrder, ranges: Sequence[Range], *, here: bool = False) -> Generator[Part | None]:
     """Have ranges finished as tasks of the cluster; yield what each came to, in order, None for one that was not finished.
 
-    The machines see the run's folder.
+    The machines see the run's folder; with `here` the driver's alone does, and has all the tasks, one a processor.
     """
     from batchrun.finish.part import encode_order as encoded  # noqa: PLC0415 - loaded when a run ends
 
     job, content, environ = order.job, encoded(order), of_storage(os.environ)
     task: Any = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(_finish)
-    waiting, at_work = deque(ranges), deque[Any]()
+    waiting, at_work, most = deque(ranges), deque[Any](), AHEAD * job.engine.workers
     with connected(job.engine.address, job.engine.workers):
+        if here:  # whatever the cluster was told of this machine's processors, which may be that it has none
+            most = min(job.engine.workers, os.cpu_count() or 1)
+            task = task.options(num_cpus=0, scheduling_strategy=_beside_the_driver())
         try:
             while waiting or at_work:
-                while waiting and len(at_work) < AHEAD * job.engine.workers:
+                while waiting and len(at_work) < most:
                     at_work.append(task.remote(content, waiting.popleft(), environ))
                 yield _result(at_work.popleft())
         finally:

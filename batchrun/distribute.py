@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from decimal import Decimal
@@ -197,10 +196,9 @@ def finishers(job: Job, bad_rows: Blocks) -> Others | None:
     if job.engine.kind == "ray":
         from batchrun import cluster  # noqa: PLC0415 - an optional extra
 
-        spread: Spread = cluster.spread
-        if _bucket(job) is not None:  # the other machines do not see where it is spooled
-            spread = Processes(min(workers, os.cpu_count() or 1))
-        elif job.engine.address is None and not cluster.is_connected():
+        # A run in a bucket is spooled where no other machine sees it.
+        spread: Spread = functools.partial(cluster.spread, here=_bucket(job) is not None)
+        if job.engine.address is None and not cluster.is_connected():
             least = WORTH_A_CLUSTER
     elif workers > 1:
         spread = Processes(workers)

@@ -31,12 +31,12 @@ FINISH = textwrap.dedent("""
     from batchrun import cluster
     from tests.finish.conftest import Run, others
 
-    folder, address, workers = Path(sys.argv[1]), sys.argv[2] or None, 2
+    folder, address, beside, workers = Path(sys.argv[1]), sys.argv[2] or None, sys.argv[3] == "beside the driver", 2
     run = Run(folder, ("engine.kind", "ray"), ("engine.workers", workers), *([("engine.address", address)] if address else []))
     here = []
 
     def spread(order, ranges):
-        for part in cluster.spread(order, ranges):
+        for part in cluster.spread(order, ranges, here=beside):
             here.append(part is None)
             yield part
 
@@ -74,11 +74,11 @@ DYING = textwrap.dedent("""
 """)
 
 
-def finish_on_ray(folder: Path, address: str = "", script: str = FINISH, **environ: str) -> None:
+def finish_on_ray(folder: Path, address: str = "", script: str = FINISH, where: str = "anywhere", **environ: str) -> None:
     """Finish a run in an interpreter of its own: what Ray leaves behind in one is not for a test's."""
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", script, str(folder), address],
+        [sys.executable, "-c", script, str(folder), address, where],
         env={**os.environ, "PYTHONPATH": root, "RAY_DEDUP_LOGS": "0", **environ},
         cwd=root,
         capture_output=True,
@@ -89,10 +89,11 @@ def finish_on_ray(folder: Path, address: str = "", script: str = FINISH, **envir
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_tasks_of_a_cluster_give_the_bytes_of_one_process(folder: Path) -> None:
-    """A cluster of this machine alone, begun and ended with the run."""
+@pytest.mark.parametrize("where", ["anywhere", "beside the driver"])
+def test_tasks_of_a_cluster_give_the_bytes_of_one_process(folder: Path, where: str) -> None:
+    """A cluster of this machine alone, begun and ended with the run; a run in a bucket is finished where it is spooled."""
     whole, _ = Run(folder).finish()
-    finish_on_ray(folder)
+    finish_on_ray(folder, where=where)
     assert {name: (folder / name).read_bytes() for name in FILES} == whole
 
 
