@@ -172,7 +172,7 @@ async def test_an_endpoint_that_breaks_off_refuses_and_fails_gets_each_batch_onc
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Faults on every call, submissions whose answer is lost among them: each row is answered once, and once only."""
-    monkeypatch.setattr(batch_submit, "urandom", Random(1).randbytes)  # the faults of a submission are drawn by its body
+    monkeypatch.setattr(batch_submit, "urandom", Random(6).randbytes)  # drawn by their bodies: the second fails, the third is cut
     monkeypatch.setattr(batch_patience, "BACKOFF_LONGEST_S", 1.0)  # the time is real, and so many faults are waited for long
     spec = replace(QUICK, seed=5, faults=Faults(http_500=0.1, cut=0.25))
     async with serve(spec) as server:
