@@ -26,7 +26,7 @@ from batchrun.engine.batch_submit import Submitter
 from batchrun.engine.batch_wiring import BatchWiring
 from batchrun.engine.stopping import StopSignal, budget_reached, deadline_reached, describe, unwrap
 from batchrun.engine.telemetry import EngineSummary, Progress, Telemetry
-from batchrun.errors import BatchrunError, EndpointRefused, Interrupted, StorageError
+from batchrun.errors import BatchrunError, BudgetReached, EndpointRefused, Interrupted, StorageError
 from batchrun.job import Limits
 from batchrun.records import Failure
 
@@ -305,10 +305,13 @@ class BatchEngine:
         stopped = self._stopped
         if stopped is None:
             return self._missing()
-        if isinstance(stopped, Interrupted) and left:
-            calls = sum(submission.count for submission in left)
-            words = f"{stopped}: batches submitted and not fetched: {len(left)} ({calls:,} calls); they stay at work"
-            return Interrupted(words, signal_number=stopped.signal_number, hint=COME_BACK)
+        calls = sum(submission.count for submission in left)
+        words = f"{stopped}: batches submitted and not fetched: {len(left)} ({calls:,} calls); they stay at work"
+        match stopped:
+            case Interrupted() if left:
+                return Interrupted(words, signal_number=stopped.signal_number, hint=COME_BACK)
+            case BudgetReached() if left:  # the deadline: the money of what is at work is set aside
+                return BudgetReached(words, hint=COME_BACK)
         return stopped
 
     def _missing(self) -> BatchrunError | None:

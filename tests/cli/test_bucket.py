@@ -85,7 +85,9 @@ def test_a_run_in_a_bucket_is_gone_on_with_and_scored_again_by_its_address(bucke
     assert batchrun.score(place, {"scoring.profile": "default"}).summary["profile"] == "default"
 
 
-def test_batches_of_a_run_in_a_bucket_are_cancelled_by_its_address(bucket: pa_fs.FileSystem, tmp_path: Path) -> None:
+def test_batches_of_a_run_in_a_bucket_are_cancelled_by_its_address(
+    bucket: pa_fs.FileSystem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What was submitted is known in the bucket, so any machine can stop it."""
     place, log = "s3://data/runs/three", tmp_path / "access.jsonl"
     with process.start(Simulate(first_byte_ms=60_000, token_ms=0), access_log=log) as simulated:
@@ -93,6 +95,9 @@ def test_batches_of_a_run_in_a_bucket_are_cancelled_by_its_address(bucket: pa_fs
         model = ("--model", "claude-sonnet-4-20250514")
         stopped = run("run", str(DATASET), *model, "--out", place, "-q", *batches, "--set", "limits.deadline_s=1")
         assert stopped == 6
+        said = capsys.readouterr().err
+        assert "stopped at the deadline of 1 s: batches submitted and not fetched: 1 (26 calls); they stay at work" in said
+        assert f"`batchrun cancel {place}` stops them" in said
         (tmp_path / "spool").rename(tmp_path / "lost")
         run("cancel", place, "-q")
     with bucket.open_input_stream("data/runs/three/summary.json") as stream:
