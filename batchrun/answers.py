@@ -164,8 +164,15 @@ def _mark_parquet(source: Path, partial: Path, judge: _Judge) -> None:
     import pyarrow as pa  # noqa: PLC0415 - 200 ms that JSONL need not pay
     import pyarrow.parquet as pq  # noqa: PLC0415
 
+    from batchrun.storage.arrays import array  # noqa: PLC0415
+
     records = open_dataset(str(source), format="parquet").records()
-    types = {"outcome": pa.string(), "correct": pa.bool_(), "score": pa.float64(), "explanation": pa.string()}
+    types: dict[str, pa.DataType] = {
+        "outcome": pa.string(),
+        "correct": pa.bool_(),
+        "score": pa.float64(),
+        "explanation": pa.string(),
+    }
     with pq.ParquetFile(source) as file:
         kept = [name for name in file.schema_arrow.names if name not in VERDICT]
         fields = [file.schema_arrow.field(name) for name in kept] + [pa.field(name, types[name]) for name in VERDICT]
@@ -173,7 +180,7 @@ def _mark_parquet(source: Path, partial: Path, judge: _Judge) -> None:
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for batch in file.iter_batches(batch_size=BATCH, columns=kept):
                 scores = [judge.score(record) for record in _first(records, batch.num_rows)]
-                added = [pa.array([getattr(score, name) for score in scores], types[name]) for name in VERDICT]
+                added = [array([getattr(score, name) for score in scores], types[name]) for name in VERDICT]
                 writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema))
 
 

@@ -33,7 +33,7 @@ def command(
 
     Rows that cannot be converted go to the rejects file, each with its reason.
     """
-    from batchrun.cli.process import load_arrow
+    from batchrun.cli.process import load_numpy
     from batchrun.errors import UsageError
     from batchrun.sources import open_dataset
     from batchrun.sources.convert import convert
@@ -43,7 +43,7 @@ def command(
     if wrong := [ours for ours, equals, theirs in pairs if not (ours and equals and theirs)]:
         raise UsageError(f"--column takes OURS=THEIRS, not {wrong[0]!r}", hint="--column messages=$.body.messages")
     if out.endswith(".parquet"):
-        load_arrow()
+        load_numpy()
     dataset = open_dataset(source, format=kind, columns={ours: theirs for ours, _, theirs in pairs})
     key = open_dataset(answers, format=kind) if answers else None
     report = convert(dataset, out, rejects=rejects, answers=key)

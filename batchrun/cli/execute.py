@@ -12,7 +12,7 @@ import click
 
 from batchrun.cli import colour
 from batchrun.cli.options import JobFlags, print_json
-from batchrun.cli.process import load_arrow
+from batchrun.cli.process import load_numpy
 from batchrun.cli.progress import ProgressView
 from batchrun.cli.table import show_summary
 from batchrun.errors import BatchrunError
@@ -42,7 +42,7 @@ def resume(run: str, flags: JobFlags, *, retry_errors: bool, force: bool, resubm
 
 def _run(job: Job, flags: JobFlags, options: Options) -> None:
     """Run under supervision: the job's lock, its gates, its history, and whoever wants to be told."""
-    load_arrow(custom=job.scoring.scorer is not None)
+    load_numpy(custom=job.scoring.scorer is not None)
     from batchrun.schedule.supervise import Supervisor
 
     supervisor = Supervisor(job, options)

@@ -48,9 +48,9 @@ def _by_ending(out: str | None) -> str:
 
 def _write(run: Path, kind: str, columns: list[str] | None, stream: BinaryIO) -> None:
     """Write the results in one format."""
-    from batchrun.cli.process import load_arrow
+    from batchrun.cli.process import load_numpy
 
-    load_arrow()
+    load_numpy()
     from batchrun.storage import card, export
     from batchrun.storage.folder import RunFolder
 

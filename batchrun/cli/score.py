@@ -60,10 +60,10 @@ def _sets(assignments: tuple[str, ...]) -> list[tuple[str, object]]:
 
 def _run(folder: str, overrides: list[tuple[str, object]], *, json_: bool, quiet: bool) -> None:
     """Score a finished run again."""
-    from batchrun.cli.process import load_arrow
+    from batchrun.cli.process import load_numpy
     from batchrun.cli.table import show_summary
 
-    load_arrow(custom=True)  # the run may have a scorer of its user's
+    load_numpy(custom=True)  # the run may have a scorer of its user's
     from batchrun.schedule.supervise import score_again
 
     summary, failed = score_again(folder, overrides)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,9 @@ import pyarrow as pa
 from batchrun import __version__
 from batchrun.errors import StorageError, UsageError
 from batchrun.job import Job
+from batchrun.pricing.rates import nanos
+from batchrun.storage.arrays import rows as stored
+from batchrun.storage.arrays import table as table_of
 from batchrun.storage.atomic import write_bytes
 from batchrun.storage.lock import Lock
 from batchrun.storage.places import is_remote
@@ -28,6 +31,7 @@ from batchrun.storage.tables import read_table, write_table
 from batchrun.storage.trouble import translated
 
 _COMMIT_VARIABLES: Final = ("GIT_COMMIT", "GITHUB_SHA", "CI_COMMIT_SHA")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MONEY: Final = pa.decimal128(18, 9)
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _FIELDS: Final[list[tuple[str, pa.DataType]]] = [
@@ -110,20 +114,19 @@ class Home:
         """Return the whole history in the order in which the runs ended; [] where there is none. Raises `StorageError`."""
         if not self.table.exists():
             return []
-        rows: Rows = read_table(self.table).to_pylist()
-        return sorted(rows, key=lambda row: (row["finished_at"], row["run_id"]))
+        return sorted(stored(read_table(self.table)), key=lambda row: (row["finished_at"], row["run_id"]))
 
     def record(self, rows: Rows) -> None:
         """Add one run's rows, in place of those it may have from before it was resumed. Raises `StorageError`.
 
         One writer at a time: the caller holds the job's lock.
         """
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        kept: Rows = []
         if self.table.exists():
             run_id = rows[0]["run_id"]
-            kept = [row for row in read_table(self.table).to_pylist() if row["run_id"] != run_id]
-            table = pa.Table.from_pylist([*kept, *rows], schema=SCHEMA)
-        write_table(self.table, table, {"schema": "history", "batchrun_version": __version__})
+            kept = [row for row in stored(read_table(self.table)) if row["run_id"] != run_id]
+        columns = {name: [_units(row.get(name)) for row in (*kept, *rows)] for name in SCHEMA.names}
+        write_table(self.table, table_of(SCHEMA, columns), {"schema": "history", "batchrun_version": __version__})
 
     def folder_of(self, row: Mapping[str, Any]) -> Path:
         """Return the folder of a row's run: beside the history, or where it was written."""
@@ -206,6 +209,13 @@ def _figures(model: Mapping[str, Any]) -> dict[str, Any]:
         "latency_p99_ms": model["latency_ms"]["p99"],
         "attempts": model["attempts"],
     }
+
+
+def _units(value: Any) -> Any:
+    """Return money in billionths and a moment in microseconds since the epoch, as columns are made of them."""
+    if isinstance(value, Decimal):
+        return nanos(value)
+    return (value - _EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
 
 
 def _amount(text: object) -> Decimal | None:

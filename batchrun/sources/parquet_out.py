@@ -7,7 +7,7 @@ the schema lets the reader spread them again. Row groups are cut by size, so mem
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from batchrun.sources.parquet import MARK
 from batchrun.sources.record import FIELDS, joined
+from batchrun.storage.arrays import table
 
 GROUP_BYTES: Final = 32 << 20
 GROUP_ROWS: Final = 50_000
@@ -25,6 +26,7 @@ _SCHEMA: Final = pa.schema(
     metadata={MARK: b"1"},
 )
 _decode: Final = msgspec.json.decode
+_encode: Final = msgspec.json.encode
 
 
 class ParquetRows:
@@ -33,7 +35,7 @@ class ParquetRows:
     def __init__(self, stream: BinaryIO) -> None:
         """Begin the file."""
         self._writer = pq.ParquetWriter(stream, _SCHEMA, compression="zstd")
-        self._columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
+        self._columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
         self._bytes = 0
 
     def write(self, fields: Mapping[str, bytes]) -> None:
@@ -54,15 +56,23 @@ class ParquetRows:
     def _flush(self) -> None:
         """Write the rows held as one group."""
         if self._columns["id"]:
-            self._writer.write_table(pa.table(self._columns, schema=_SCHEMA))
+            self._writer.write_table(table(_SCHEMA, self._columns))
             self._columns = {name: [] for name in _SCHEMA.names}
             self._bytes = 0
 
 
 def _cell(name: str, text: bytes | None) -> object:
-    """Return a field's value in its column: plain text, a list of tags, or JSON text."""
+    """Return a field's value in its column: plain text, a list of tags, or JSON text, also where a text is something else."""
     if text is None:
         return None
-    if name in _TEXTS or name == "tags" or (name == "system" and text.startswith(b'"')):
-        return _decode(text)
+    if name == "tags":
+        given = _decode(text)
+        return [_plain(tag) for tag in given] if isinstance(given, list) else None if given is None else [_plain(given)]
+    if name in _TEXTS or (name == "system" and text.startswith(b'"')):
+        return _plain(_decode(text))
     return text.decode()
+
+
+def _plain(value: object) -> str | None:
+    """Return a text as it is, and any other value as JSON."""
+    return value if value is None or isinstance(value, str) else _encode(value).decode()

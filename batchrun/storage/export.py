@@ -18,6 +18,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from batchrun.errors import StorageError, UsageError
+from batchrun.storage.arrays import rows as rows_of
+from batchrun.storage.arrays import strings
 from batchrun.storage.trouble import translated
 
 BATCH_ROWS: Final = 2048
@@ -42,7 +44,7 @@ def export_jsonl(results: Path, out: BinaryIO, columns: Sequence[str] | None = N
     """Write the rows of `results` to `out` as JSON Lines; return how many."""
     rows = 0
     for batch in read_batches(results, columns):
-        for row in batch.to_pylist():
+        for row in rows_of(batch):
             out.write(_encode({name: _value(name, value) for name, value in row.items()}))
             out.write(b"\n")
         rows += batch.num_rows
@@ -90,7 +92,7 @@ def _raw(text: str) -> msgspec.Raw | str:
 def _cells(column: pa.Array[Any]) -> pa.Array[Any]:
     """Return a column as what CSV holds: numbers, booleans and text."""
     if pa.types.is_nested(column.type):
-        return pa.array([_encode(value).decode() for value in column.to_pylist()], pa.string())
+        return strings([_encode(value).decode() for value in column.to_pylist()])
     if pa.types.is_timestamp(column.type):
         return pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ")
     if pa.types.is_decimal(column.type):

@@ -55,7 +55,7 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None 
 def read_table(path: Path) -> pa.Table:
     """Return the table at `path`. Raises `StorageError` when it is missing or no Parquet."""
     try:
-        with translated(path, "read"):
-            return pq.read_table(path, memory_map=False, partitioning=None)
+        with translated(path, "read"), pq.ParquetFile(path) as file:  # `pq.read_table` loads pandas where it is installed
+            return file.read()
     except pa.ArrowInvalid as error:
         raise StorageError(f"{path}: is not a Parquet file: {error}") from None

@@ -61,11 +61,22 @@ def test_a_run_loads_what_it_uses_and_the_price_library_once_for_all_runs(
     assert kept[0] == kept[1]
 
 
-def test_scoring_again_and_exporting_load_neither_pandas_nor_the_price_library(shell: Shell, tmp_path: Path) -> None:
+def test_commands_on_finished_runs_load_neither_pandas_nor_the_price_library(shell: Shell, tmp_path: Path) -> None:
+    """Nor do they a second HTTP client. pyarrow would load pandas by itself, wherever it is installed."""
     data = shell.write("weather.jsonl", ROW)
+    job = tmp_path / "nightly.toml"
     with endpoint() as served:
-        run = ("run", data, "--model", MODEL, "--base-url", served.base_url, "--out", str(tmp_path / "out"), "--quiet")
-        assert shell(*run).code == 0
-    for command in (("score", tmp_path / "out", "--quiet"), ("export", tmp_path / "out", "--out", tmp_path / "rows.jsonl")):
+        job.write_text(f'dataset = "{data}"\n[request]\nmodel = "{MODEL}"\n[endpoint]\nbase_url = "{served.base_url}"\n')
+        assert shell("run", data, "--model", MODEL, "--base-url", served.base_url, "--out", str(tmp_path / "out"), "-q").code == 0
+        for _ in range(2):
+            assert "pandas" not in loaded("run", job, "--quiet")[0], "the second finds a history"
+    assert "pandas" not in loaded("history", "nightly")[0]
+    assert "pandas" not in loaded("convert", data, "-o", tmp_path / "rows.parquet")[0]
+    assert "pandas" not in loaded("cost", tmp_path / "out", "--format", "csv")[0]
+    for command in (
+        ("score", tmp_path / "out", "--quiet"),
+        ("export", tmp_path / "out", "--out", tmp_path / "rows.jsonl"),
+        ("export", tmp_path / "out", "--out", tmp_path / "rows.csv"),
+    ):
         modules, _ = loaded(*command)
         assert not modules & {"pandas", "pydantic", "genai_prices", "polars", "httpx"}, command

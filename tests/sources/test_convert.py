@@ -71,6 +71,14 @@ def test_parquet_is_plain_to_others(tmp_path: Path) -> None:
     assert json.loads(table.column("metadata")[0].as_py()) == {"extra": {"k": [1, None]}, "big": 12345678901234567890123}
 
 
+def test_results_whose_ids_are_numbers_fit_columns_of_text(tmp_path: Path) -> None:
+    """Answers to score are not shaped as rows to run are."""
+    source, out = tmp_path / "results.jsonl", tmp_path / "out.parquet"
+    source.write_text('{"custom_id":5,"result":{"type":"errored"}}\n{"custom_id":"b","result":{"type":"expired"}}\n')
+    convert(open_dataset(str(source), format="batches-results"), str(out))
+    assert pq.read_table(out)["id"].to_pylist() == ["5", "b"]
+
+
 def test_rows_that_cannot_be_converted_are_kept_with_the_reason(tmp_path: Path) -> None:
     good = {"query": "q one", "tools": "[]", "answers": "[]"}
     bad = {"query": "q two", "tools": "5", "answers": "[]"}

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import StorageError
-from batchrun.storage.arrays import array, decimals, table
+from batchrun.storage.arrays import array, decimals, rows, table
 
 ENCODABLE = st.characters(codec="utf-8")
 MONEY = pa.decimal128(38, 9)
@@ -34,10 +34,13 @@ texts = st.none() | st.text(ENCODABLE)
             pa.list_(pa.field("element", pa.string(), nullable=False)),
             st.lists(st.text(ENCODABLE)),
         ),
+        (pa.list_(pa.string()), st.none() | st.lists(texts, max_size=3)),
     ],
     ids=str,
 )
 def test_it_is_what_arrow_makes_of_them(kind: Any, values: st.SearchStrategy[Any]) -> None:
+    pa.array([], kind)  # which loads pandas: no part of what is timed
+
     @given(st.lists(values, max_size=40))
     def check(column: list[Any]) -> None:
         made = array(column, kind)
@@ -45,6 +48,15 @@ def test_it_is_what_arrow_makes_of_them(kind: Any, values: st.SearchStrategy[Any
         assert made.equals(pa.array(column, kind))
 
     check()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_rows_come_back_as_arrow_gives_them(unit: Any) -> None:
+    kind = pa.timestamp(unit, tz="UTC")
+    moments = pa.array([0, None, -1, 1_760_000_000], kind)
+    made = pa.table({"at": moments, "tags": [["a"], [], None, ["b", None]], "n": [1, None, 3, 4]})
+    assert rows(made) == made.to_pylist()
+    assert rows(made.slice(4)) == []
 
 
 def test_lone_surrogates_become_replacement_characters() -> None:
@@ -76,12 +88,15 @@ def test_pandas_is_not_loaded_for_it() -> None:
     script = textwrap.dedent("""
         import sys
         import pyarrow as pa
+        from batchrun.storage.arrays import rows
         from batchrun.storage.results import SCHEMA, to_batches
         from batchrun.storage.tables import cost_table
 
         empty = {field.name: [() if pa.types.is_list(field.type) else None] * 2 for field in SCHEMA}
         assert [batch.num_rows for batch in to_batches(empty)] == [2]
         cost_table([])
+        table = pa.Table.from_batches(to_batches(empty | {"started_at": [None, 1_760_000_000_123_456]}))
+        assert rows(table)[1]["started_at"].isoformat() == "2025-10-09T08:53:20.123456+00:00"
         assert "pandas" not in sys.modules
     """)
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
