@@ -280,6 +280,15 @@ async def test_a_signal_leaves_the_batches_at_work_and_says_how_to_come_back(tmp
     assert landed(tmp_path) == ONCE
 
 
+async def test_a_deadline_leaves_the_batches_at_work_too(tmp_path: Path) -> None:
+    async with serve(replace(QUICK, first_byte_ms=60_000)) as server:
+        summary = await collected(job_at(server.base_url, tmp_path, "[limits]", "deadline_s = 1"), tmp_path)
+    assert isinstance(summary.stopped, BudgetReached)
+    assert "stopped at the deadline of 1 s: batches submitted and not fetched: 3 (60 calls)" in str(summary.stopped)
+    assert summary.stopped.hint is not None
+    assert "`batchrun cancel RUN` stops them" in summary.stopped.hint
+
+
 async def test_a_cancelled_run_keeps_what_was_done_and_a_resumed_one_makes_the_rest(tmp_path: Path) -> None:
     stop = StopSignal()
     async with serve(replace(QUICK, first_byte_ms=400)) as server:
