@@ -92,7 +92,7 @@ async def collect(plan: Plan, *, stop: StopSignal, show: Show | None = None) -> 
                 stack.enter_context(shown(batches.progress, calls.left(), show))
             return await batches.drive(stop)
         in_flight = stack.enter_context(InFlight(journal)) if job.limits.max_cost_usd is not None else None
-        engine = LocalEngine(calls.wiring(transport, credential.redact, in_flight), job.limits)
+        engine = LocalEngine(calls.wiring(transport, credential.redact, calls.budget(in_flight)), job.limits)
         if show is not None:
             stack.enter_context(shown(engine.progress, calls.left(), show))
         return await engine.drive(calls.requests(samples=None if watch is None else watch.samples()), stop)
@@ -194,8 +194,8 @@ class Calls:
             self._priced = usage, None if amounts is None else dollars(sum(amounts.values()))
         return self._priced[1]
 
-    def wiring(self, transport: object, redact: Callable[[str], str], in_flight: InFlight | None = None) -> Wiring:
-        """Return what the engine is made of; its budget tells `in_flight` of each call."""
+    def wiring(self, transport: object, redact: Callable[[str], str], budget: MoneyBudget) -> Wiring:
+        """Return what the engine is made of."""
         job = self._job
         marks = job.request.cache == "auto"
         return Wiring(
@@ -204,7 +204,7 @@ class Calls:
             land=self.land,
             redact=redact,
             accept=EVENT_STREAM if job.request.stream else JSON,
-            budget=self._budget(in_flight),
+            budget=budget,
             response_cache=self._response_cache(),
             observer=self._plan.observer,
             cache_life_s=CACHE_LIFE_S[job.request.cache_ttl] if marks else None,
@@ -224,7 +224,7 @@ class Calls:
             land=self._land_and_tell,
             landed=self._index.landed,
             model_of=lambda ordinal: models[ordinal // repeats % len(models)],
-            budget=self._budget(),
+            budget=self.budget(),
             redact=redact,
             max_line=max_line,
         )
@@ -241,8 +241,8 @@ class Calls:
         )
         return BatchEngine(wiring, self._job.limits)
 
-    def _budget(self, in_flight: InFlight | None = None) -> MoneyBudget:
-        """Return the money the run may still spend, less what its earlier sessions spent or may have."""
+    def budget(self, in_flight: InFlight | None = None) -> MoneyBudget:
+        """Return the money the run may still spend, less what its earlier sessions spent or may have; it tells `in_flight`."""
         limits, (spent, _) = self._job.limits, self._index.spent
         if limits.max_cost_usd is None:
             return MoneyBudget(ENDLESS, self.worst_case, self.price, allow_unpriced=True, prior=spent)

@@ -17,7 +17,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -176,7 +175,7 @@ class Share:
             budget = MoneyBudget(ENDLESS, calls.worst_case, calls.price, allow_unpriced=True)
         else:
             budget = self._client.budget(calls.worst_case, calls.price, in_flight)
-        return replace(calls.wiring(transport, credential.redact), budget=budget)
+        return calls.wiring(transport, credential.redact, budget)
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples of the ranges at hand, and ask for the next one in time."""

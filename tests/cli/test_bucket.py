@@ -109,7 +109,7 @@ def test_batches_of_a_run_in_a_bucket_are_cancelled_by_its_address(bucket: pa_fs
     with bucket.open_input_stream("data/runs/three/summary.json") as stream:
         summary = json.loads(stream.read())
     assert summary["rows"]["landed"] == 26
-    assert summary["rows"]["succeeded"] == 0
+    assert summary["rows"]["succeeded"] < 26, "what was done by then is kept, the rest was stopped"
     asked = [line for line in map(json.loads, log.read_text().splitlines()) if line["path"].endswith("/cancel")]
     assert [line["status"] for line in asked] == [200]
 
