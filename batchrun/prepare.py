@@ -257,8 +257,7 @@ def _require_sendable(job: Job, dataset: Dataset) -> None:
     from batchrun.sources.check import check_dataset  # noqa: PLC0415 - loaded when a run begins
 
     report = check_dataset(dataset, job.request, endpoint=job.endpoint, hashing=True)
-    of_no_row = report.errors - report.row_errors
-    if not dataset.skips_bad_rows or of_no_row or len(report.bad_rows) >= report.rows:
+    if not (dataset.skips_bad_rows and report.some_ok):
         report.raise_for_errors()
 
 

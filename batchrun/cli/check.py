@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def command(job: str, flags: JobFlags) -> None:
     """Validate JOB and read its whole dataset once: schemas, ids, prompts, tools, expected answers. Sends nothing.
 
-    Errors end with exit code 2; warnings do not.
+    Errors end with exit code 2, unless they are of rows that the job skips; warnings do not.
     """
     from batchrun.prepare import open_job_dataset
     from batchrun.sources.check import check_dataset
@@ -33,8 +33,13 @@ def command(job: str, flags: JobFlags) -> None:
         print_json(_plain(report))
     elif not flags.quiet:
         _show(loaded, report)
-    if not report.ok:
+    if report.ok:
+        return
+    if loaded.on_bad_row != "skip" or not report.some_ok:
         raise _failed(report)
+    if not flags.quiet:
+        skipped = len(report.bad_rows)
+        click.echo(f'{skipped:,} bad rows are skipped (on_bad_row = "skip"): in the results they are errored', err=True)
 
 
 def _show(job: Job, report: CheckReport) -> None:

@@ -69,6 +69,11 @@ class CheckReport:
         """Whether every row can be run."""
         return self.errors == 0
 
+    @property
+    def some_ok(self) -> bool:
+        """Whether rows are left that can be run when bad ones are skipped: all the errors are those of single rows."""
+        return self.errors == self.row_errors and len(self.bad_rows) < self.rows
+
     def raise_for_errors(self) -> None:
         """Raise `DatasetError` with every error kept and a count of those that were not."""
         if self.ok:

@@ -34,6 +34,18 @@ def test_bad_rows_are_errored_and_the_rest_is_run_also_on_resume(tmp_path: Path)
         )
 
 
+def test_check_says_what_a_run_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tmp_path / "rows.jsonl"
+    dataset.write_text(json.dumps(GOOD) + "\n{broken\n")
+    for policy, code, words in (("skip", 0, "1 bad rows are skipped"), ("fail", 2, "1 errors: nothing can be sent")):
+        with pytest.raises(SystemExit) as ended:
+            main(["check", str(dataset), "--model", "m", "--set", f"on_bad_row={policy}"])
+        assert int(ended.value.code or 0) == code
+        told = capsys.readouterr()
+        assert words in told.err
+        assert "row 1 (line 2)" in told.out
+
+
 def test_a_dataset_without_one_good_row_is_no_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = tmp_path / "rows.jsonl"
     dataset.write_text('{"id": "a", "prompt": "x", "messages": []}\n{broken\n')
