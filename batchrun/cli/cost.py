@@ -123,10 +123,10 @@ def _write(parts: Sequence[Repriced], whole: Repriced, format_: str, output: str
     if output is None:
         click.echo(text, nl=False)
         return
-    from batchrun.cli.places import written
     from batchrun.storage.atomic import without_surrogates
+    from batchrun.storage.places import open_output
 
-    with written(output) as stream:
+    with open_output(output) as stream:
         stream.write(without_surrogates(text).encode())
 
 
@@ -147,8 +147,8 @@ def _write_lines(whole: Repriced, format_: str, output: str | None, *, changed: 
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
 
-    from batchrun.cli.places import written
     from batchrun.storage.arrays import strings
+    from batchrun.storage.places import open_output
     from batchrun.storage.tables import cost_table
 
     tables = []
@@ -161,7 +161,7 @@ def _write_lines(whole: Repriced, format_: str, output: str | None, *, changed: 
             raise UsageError("Parquet goes into a file", hint="-o cost.parquet")
         pa_csv.write_csv(table, sys.stdout.buffer)
         return
-    with written(output) as stream:
+    with open_output(output) as stream:
         if format_ == "parquet":
             pq.write_table(table, stream, compression="zstd")
         else:

@@ -23,7 +23,8 @@ def command(run: str, out: str | None, kind: str | None, columns: str | None) ->
 
     RUN and --out may be addresses in a bucket.
     """
-    from batchrun.cli.places import run_folder, written
+    from batchrun.cli.places import run_folder
+    from batchrun.storage.places import open_output
 
     chosen = [name.strip() for name in columns.split(",")] if columns else None
     kind = kind or _by_ending(out)
@@ -31,7 +32,7 @@ def command(run: str, out: str | None, kind: str | None, columns: str | None) ->
     if out is None:
         _write(folder, kind, chosen, sys.stdout.buffer)
         return
-    with written(out) as stream:
+    with open_output(out) as stream:
         _write(folder, kind, chosen, stream)
 
 

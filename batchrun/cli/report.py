@@ -167,12 +167,12 @@ def samples_of(folder: Path) -> Samples | None:
 
 def _write_junit(runs: Sequence[Summary], out: str | None) -> None:
     """Write one document with a suite a run, from the runs' own results."""
-    from batchrun.cli.places import written
+    from batchrun.storage.places import open_output
 
     if out is None or out == "-":
         _stream_junit(runs, sys.stdout.buffer)
         return
-    with written(out) as stream:
+    with open_output(out) as stream:
         _stream_junit(runs, stream)
     click.echo(f"report: {out}", err=True)
 
@@ -202,10 +202,10 @@ def _write(text: Any, out: str | None) -> None:
         return
     import msgspec
 
-    from batchrun.cli.places import written
     from batchrun.storage.atomic import without_surrogates
+    from batchrun.storage.places import open_output
 
-    with written(out) as stream:
+    with open_output(out) as stream:
         if isinstance(text, str):
             stream.write(without_surrogates(text).encode())
         else:

@@ -2,11 +2,9 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.fs as pa_fs
@@ -21,31 +19,9 @@ from batchrun.simulator import process
 DATASET = Path(__file__).parents[2] / "datasets" / "weather.jsonl"
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pa_fs.FileSystem]:
-    """An empty bucket named `data`, which the usual variables lead to."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second that other tests need not pay
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("BATCHRUN_SPOOL", str(tmp_path / "spool"))
+@pytest.fixture(autouse=True)
+def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    s3 = pa_fs.S3FileSystem(
-        access_key="test",
-        secret_key="test",  # noqa: S106 - the server takes any
-        endpoint_override=f"http://127.0.0.1:{port}",
-        allow_bucket_creation=True,
-    )
-    s3.create_dir("data")
-    yield s3
-    server.stop()
 
 
 def run(*args: str) -> int:

@@ -88,33 +88,6 @@ def bench(tmp_path: Path) -> Iterator[Elsewhere]:
         yield Elsewhere(made.folder, made.base_url, made.access_log)
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pa_fs.FileSystem]:
-    """An empty bucket named `data`, which the usual variables lead to; runs are spooled in `spool`."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second that other tests need not pay
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("BATCHRUN_SPOOL", str(tmp_path / "spool"))
-    s3 = pa_fs.S3FileSystem(
-        access_key="test",
-        secret_key="test",  # noqa: S106 - the server takes any
-        endpoint_override=f"http://127.0.0.1:{port}",
-        allow_bucket_creation=True,
-    )
-    s3.create_dir("data")
-    yield s3
-    s3.delete_dir_contents("data")  # what it holds outlives the server
-    server.stop()
-
-
 def assert_every_row_once(bucket: pa_fs.FileSystem, rows: int) -> None:
     """Each (row, model) is in the results once, with an answer."""
     results = pq.read_table(bucket.open_input_file("data/run/results.parquet"), columns=["id", "model", "status"]).to_pylist()
@@ -228,10 +201,12 @@ class Machine:
         self.order = order
 
     def refuses(self, *, thorough: bool = True) -> str:
-        """Return why the machine cannot do its part."""
-        with pytest.raises(UsageError) as refused:
+        """Return why the machine cannot do its part, "" where it can."""
+        try:
             require_able(self.order, thorough=thorough)
-        return f"{refused.value} | {refused.value.hint}"
+        except UsageError as refused:
+            return f"{refused} | {refused.hint}"
+        return ""
 
 
 @pytest.fixture
@@ -260,11 +235,11 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def test_a_machine_with_a_copy_of_the_dataset_is_able(machine: Machine) -> None:
     """The same bytes, at another time; an address is read by whoever can."""
-    require_able(machine.order, thorough=True)
+    assert machine.refuses() == ""
     os.utime(machine.rows, (1, 1))
-    require_able(machine.order, thorough=True)
+    assert machine.refuses() == ""
     machine.order = replace(machine.order, stamp=None)
-    require_able(machine.order, thorough=True)
+    assert machine.refuses() == ""
 
 
 def test_a_machine_with_another_dataset_is_not(machine: Machine) -> None:
@@ -272,7 +247,7 @@ def test_a_machine_with_another_dataset_is_not(machine: Machine) -> None:
     content = machine.rows.read_text()
     machine.rows.write_text(content.replace("10", "99"))
     assert "is another dataset on" in machine.refuses()
-    require_able(machine.order, thorough=False)
+    assert machine.refuses(thorough=False) == ""
     machine.rows.write_text(content + content)
     assert "is another dataset on" in machine.refuses(thorough=False)
     machine.rows.unlink()
@@ -285,9 +260,9 @@ def test_an_endpoint_of_the_drivers_machine_alone_is_told(machine: Machine) -> N
         job = machine.order.job
         endpoint = replace(job.endpoint, base_url=f"http://127.0.0.1:{port}")
         machine.order = replace(machine.order, job=replace(job, endpoint=endpoint))
-        require_able(machine.order, thorough=True)
+        assert machine.refuses() == ""
     assert f"nothing answers at http://127.0.0.1:{port} on {socket.gethostname()}" in machine.refuses()
-    require_able(machine.order, thorough=False)
+    assert machine.refuses(thorough=False) == ""
 
 
 def test_what_leads_to_a_bucket_goes_with_the_order() -> None:
