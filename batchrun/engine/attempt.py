@@ -49,13 +49,13 @@ class Exchange:
         "_first_call_at",
         "_first_event_at",
         "_last_at",
-        "_max_gap",
         "_on_begun",
         "_wants_calls",
         "call",
         "eager",
         "headers",
         "marks",
+        "max_gap",
         "sent_at",
         "status",
     )
@@ -70,8 +70,8 @@ class Exchange:
         self._first_event_at: float | None = None
         self._first_call_at: float | None = None
         self._last_at = 0.0
-        self._max_gap = 0.0
         self.eager = True
+        self.max_gap = 0.0  # of silence since the first event; the transport's
         self.marks: tuple[bytes, ...] = ()  # bytes at which a time could still be taken; none named: at any
         self.sent_at: float | None = None
         self.status: int | None = None
@@ -91,8 +91,6 @@ class Exchange:
         """Hand the bytes to the decoder; `at` is when they arrived."""
         decoder = self._decoder
         if not decoder.complete:
-            if self._first_event_at is not None and at - self._last_at > self._max_gap:
-                self._max_gap = at - self._last_at
             self._last_at = at
         decoder.feed(chunk)
         if self.eager:
@@ -103,6 +101,7 @@ class Exchange:
         decoder = self._decoder
         if self._first_event_at is None and decoder.first_event:
             self._first_event_at = at
+            self.max_gap = 0.0
             if not decoder.complete:  # else it may be an error: only its end tells
                 self.begin(at)
         if self._first_call_at is None and decoder.first_call:
@@ -146,7 +145,7 @@ class Exchange:
             first_call_ms=_ms(sent_at, self._first_call_at),
             latency_ms=_ms(sent_at, ended_at),
             events=self._decoder.events,
-            max_gap_ms=_ms(0.0, self._max_gap) if self._max_gap else None,
+            max_gap_ms=_ms(0.0, self.max_gap) if self.max_gap else None,
             http_status=self.status,
             request_id=self.headers.get("request-id") or self.headers.get("x-request-id"),
         )

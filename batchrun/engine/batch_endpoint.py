@@ -139,6 +139,8 @@ class Lines:
     """The receiver of a download: bytes in, whole lines out."""
 
     eager = False
+    marks: tuple[bytes, ...] = ()
+    max_gap = 0.0
 
     def __init__(self, on_line: Callable[[bytes], bool], max_line: int) -> None:
         """Hand whole lines to `on_line`."""

@@ -107,7 +107,7 @@ class EngineSummary:
     timeline: tuple[Bin, ...]
     distributions: dict[str, dict[str, float | None]]
     """By `queued_ms`, `ttft_ms`, `first_call_ms`, `latency_ms`, `gap_ms` (mean gap between the events of a reply),
-    `max_gap_ms` (as read: coalesced reads widen it) and `tokens_per_s` (output tokens after the first event)."""
+    `max_gap_ms` (the longest silence within a reply) and `tokens_per_s` (output tokens after the first event)."""
     rate_used: dict[str, float] = field(default_factory=dict)
     """Share of each stated rate that was used over the run, by `rpm`, `itpm`, `otpm`."""
     batches: tuple[str, ...] = ()

@@ -44,9 +44,13 @@ ENOUGH: Final = Ended(how="enough")
 class Receiver(Protocol):
     """Takes one reply as it arrives. The methods are called from the event loop and must not block.
 
-    A receiver may also have `marks`, byte strings one of which is in whatever it still waits for while it is
-    eager: bytes without any are then handed over together, at the last one's time. Empty: each time matters.
+    `marks`: byte strings one of which is in whatever it still waits for while it is eager: bytes without any are
+    then handed over together, at the last one's time. Empty: each time matters.
+    `max_gap`: seconds of the longest silence between two arrivals of the body so far; the transport raises it.
     """
+
+    marks: tuple[bytes, ...]
+    max_gap: float
 
     def sent(self, at: float) -> None:
         """Note when the exchange began: the moment we begin to connect or, on a kept connection, to write.
@@ -143,6 +147,8 @@ class Collector:
 
     eager = True
     done = False
+    marks: tuple[bytes, ...] = ()
+    max_gap = 0.0
 
     def __init__(self) -> None:
         """Begin with nothing received."""

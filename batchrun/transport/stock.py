@@ -10,6 +10,7 @@ bytes come.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -173,7 +174,7 @@ class _Exchange:
     async def _receive(self, clock: asyncio.Timeout, response: httpx.Response) -> Ended:
         """Push head and body into the receiver."""
         receiver, bounds = self._receiver, self._bounds
-        room, done_at = bounds.max_body, None
+        room, done_at, last_at = bounds.max_body, None, math.inf
         try:
             if len(response.headers.raw) > MAX_HEADERS:
                 return Ended(how="too_large", message=f"the reply's head is over {MAX_HEADERS} fields")
@@ -184,6 +185,9 @@ class _Exchange:
             async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as chunks:
                 async for chunk in chunks:
                     at = monotonic()
+                    if done_at is None:
+                        receiver.max_gap = max(receiver.max_gap, at - last_at)
+                        last_at = at
                     if chunk and room > 0:
                         receiver.data(chunk[:room], at)
                     room -= len(chunk)

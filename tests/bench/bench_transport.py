@@ -37,6 +37,7 @@ class Marks:
         self.eager = True
         self.done = False
         self.marks: tuple[bytes, ...] = ()
+        self.max_gap = 0.0
         self.begun = self.first = self.call = 0.0
         self.size = self.status = 0
 

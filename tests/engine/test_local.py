@@ -125,7 +125,8 @@ class ScriptedEndpoint:
         if says.stream_s is None:
             receiver.data(says.body, loop.time())
             return
-        for event in EVENTS if says.how == "complete" else EVENTS[:2]:
+        for i, event in enumerate(EVENTS if says.how == "complete" else EVENTS[:2]):
+            receiver.max_gap = max(receiver.max_gap, says.stream_s if i else says.after_s)
             receiver.data(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode(), loop.time())
             await asyncio.sleep(says.stream_s)
 

@@ -127,6 +127,7 @@ class Recorder:
         self.eager = True
         self.done = False
         self.marks: tuple[bytes, ...] = ()
+        self.max_gap = 0.0
         self.sent_at: list[float] = []
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}

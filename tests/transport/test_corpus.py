@@ -22,6 +22,9 @@ COMPARED = ("kind", "retry", "type", "status", "retry_after_s", "usage", "slows_
 class Decoding:
     """A receiver that decodes."""
 
+    marks: tuple[bytes, ...] = ()
+    max_gap = 0.0
+
     def __init__(self) -> None:
         self.decoder = ReplyDecoder()
 

@@ -477,6 +477,24 @@ async def test_damage_after_the_logical_end_is_enough(connect: Opener) -> None:
     assert how == "enough"
 
 
+async def test_the_longest_silence_is_told(connect: Opener) -> None:
+    """Between two arrivals of the body: not the wait for its first byte."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.sleep(0.3)
+        await peer.say(CHUNKED)
+        await peer.chunks(b"one", pause_s=0.02, last=False)
+        await peer.chunks(b"two", pause_s=0.12, last=False)
+        await peer.chunks(b"three")
+
+    recorder = Recorder()
+    async with serve(script) as server:
+        how, _ = await timed(connect, server.base_url, limits(), recorder)
+    assert how == "complete"
+    assert 0.11 <= recorder.max_gap < 0.25
+
+
 class BrokenReceiver(Recorder):
     """A receiver with a bug."""
 

@@ -60,6 +60,8 @@ class _Stream(httpx.AsyncByteStream):
 
     eager = True
     done = False
+    marks: tuple[bytes, ...] = ()
+    max_gap = 0.0
 
     def __init__(self, own: OwnTransport, request: bytes) -> None:
         self.status = 0

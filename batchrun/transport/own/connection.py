@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
+from collections.abc import Sequence
+from operator import sub
 from time import monotonic
 from typing import Final, cast
 
 from batchrun.records import Ended
 from batchrun.transport.base import DRAIN_S, ENOUGH, Bounds, Receiver, timed_out
 from batchrun.transport.own.deadlines import Deadlines
-from batchrun.transport.own.pacing import Arrivals, Pacing
+from batchrun.transport.own.pacing import Gathered, Pacing
 from batchrun.transport.own.reply import ReplyReader
 
 _GIVEN_UP: Final = Ended(how="closed", message="the transport was closed")
@@ -64,25 +65,25 @@ class Connection(asyncio.BufferedProtocol):
 
     `unwritten` is a request that has not left yet; where it leaves on a kept connection, its receiver's clock begins.
 
-    The loop reads it, until it leaves the loop (`_away`): then `pacing` does, and, while `_watched`, the
-    arrivals since the last read are in `_arrivals`.
+    The loop reads it, until it leaves the loop (`_away`): then it is read when `pacing` says, and the arrivals since
+    the last read are in `_gathered`, which is None until the connection leaves for the first time.
     """
 
     __slots__ = (
-        "_arrivals",
         "_away",
         "_bounds",
-        "_descriptor",
         "_done_at",
         "_ended",
         "_first_at",
+        "_gathered",
         "_last_at",
         "_reader",
         "_receiver",
+        "_resumed",
         "_shared",
         "_started",
+        "_tls",
         "_transport",
-        "_watched",
         "alive",
         "check_at",
         "idle_since",
@@ -94,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         """Begin without a socket: asyncio gives it in `connection_made`."""
         self._shared = shared
         self._transport: asyncio.Transport | None = None
-        self._descriptor: int | None = None  # of a plain socket, which can be read without the loop
+        self._tls = False  # then only the loop can read it
         self._reader: ReplyReader | None = None
         self._receiver: Receiver | None = None
         self._ended: asyncio.Future[Ended] | None = None
@@ -103,8 +104,9 @@ class Connection(asyncio.BufferedProtocol):
         self._first_at: float | None = None  # of the body
         self._last_at = 0.0
         self._done_at: float | None = None
-        self._away = self._watched = False
-        self._arrivals: Arrivals = []
+        self._away = False
+        self._resumed = False  # TLS hands over what it held back, and after that it reads
+        self._gathered: Gathered | None = None
         self.check_at = 0.0
         self.idle_since = 0.0
         self.alive = False
@@ -157,31 +159,32 @@ class Connection(asyncio.BufferedProtocol):
         """Take the socket."""
         self._transport = cast("asyncio.Transport", transport)
         self.alive = True
-        if transport.get_extra_info("sslcontext") is not None:
+        self._tls = transport.get_extra_info("sslcontext") is not None
+        if self._tls:
             # Stop the socket itself when we stop, and not after another 256 KB of what is encrypted.
             self._transport.set_read_buffer_limits(high=1)  # type: ignore[attr-defined]  # TLS transports have it
-        elif sys.platform != "win32":
-            self._descriptor = transport.get_extra_info("socket").fileno()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Lend the shared buffer for one read."""
         return self._shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Parse what was read, piece by piece where the times of arrival are known."""
-        now = monotonic()
-        if not self._arrivals:
-            self._take(0, nbytes, now)
+        """Parse what was read."""
+        gathered = self._gathered
+        if gathered is None:
+            self._take(0, nbytes, monotonic())
             return
-        arrivals = [*self._arrivals, (now, nbytes)]
-        self._arrivals.clear()
-        if not self._any_matters(nbytes):
-            arrivals = [(arrivals[-2][0], nbytes)]
-        begin = 0
-        for at, end in arrivals:
-            if begin < end:
-                self._take(begin, min(end, nbytes), max(at, self._last_at))
-                begin = end
+        if self._resumed:
+            self._take(0, nbytes, (gathered.times[0] + gathered.times[1]) / 2)
+            self._resumed = False
+            return
+        times, counts = gathered.taken()
+        if times and times[-1] != self._last_at:
+            self._take_gathered(nbytes, times, counts)
+        else:
+            self._take(0, nbytes, monotonic())
+        if self._away and nbytes == len(self._shared.buffer):
+            gathered.times.append(self._last_at)  # there may be more, of which nobody will tell again
 
     def eof_received(self) -> None:
         """End the exchange where the server stopped sending."""
@@ -195,15 +198,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def read_now(self) -> None:
         """Read what is there, for a connection that has left the loop."""
-        if not self._away:
+        gathered = self._gathered
+        if not self._away or gathered is None:
             return
-        if self._descriptor is None:
-            self._return_to_loop()  # TLS: only the loop can read it
+        if self._tls:
+            self._resumed = len(gathered.times) > 1
+            cast("asyncio.Transport", self._transport).resume_reading()
             return
         try:
-            count = os.readv(self._descriptor, [self._shared.buffer])
+            count = os.readv(gathered.descriptor, [self._shared.buffer])
         except (BlockingIOError, InterruptedError):
-            self._shared.pacing.read_later(self)
+            gathered.taken()
         except OSError as error:
             self._lost(error)
         else:
@@ -239,42 +244,60 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = ReplyReader(receiver, bounds.max_body)
         self._started = self._last_at = started
         self._first_at = self._done_at = None
+        self._resumed = False
         self.untouched = True
         self.check_at = started + min(bounds.first_byte_s, bounds.total_s)
         shared.deadlines.add(self)
         return ended
 
+    def _take_gathered(self, nbytes: int, times: list[float], counts: list[int] | None) -> None:
+        """Parse what had gathered: piece by piece where the bytes of each arrival are known and one of the times matters."""
+        times[0] = max(times[0], self._last_at)
+        if counts is None or len(counts) != len(times) or not self._any_matters(nbytes):
+            self._take(0, nbytes, times[-1], times)
+            return
+        begin = 0
+        for at, end in zip(times, (*counts[:-1], nbytes), strict=True):
+            if begin < end:
+                self._take(begin, min(end, nbytes), at)
+                begin = end
+
     def _any_matters(self, nbytes: int) -> bool:
         """Tell whether a time could be taken at one of the bytes that were read; the receiver's `marks` say so."""
-        marks = getattr(self._receiver, "marks", ())
-        if not marks:
-            return True
+        receiver = self._receiver
+        if receiver is None or not receiver.eager:
+            return False
         read = bytes(self._shared.buffer[:nbytes])
-        return any(mark in read for mark in marks)
+        return not receiver.marks or any(mark in read for mark in receiver.marks)
 
-    def _take(self, begin: int, end: int, at: float) -> None:
-        """Parse one piece of the buffer, which arrived at the time `at`."""
-        reader = self._reader
-        if reader is None or self.unwritten:
+    def _take(self, begin: int, end: int, at: float, times: Sequence[float] = ()) -> None:
+        """Parse one piece of the buffer, which arrived at the time `at`, or in several arrivals, of which that was the last."""
+        reader, receiver = self._reader, self._receiver
+        if reader is None or receiver is None or self.unwritten:
             self.close()  # bytes that nobody asked for: the connection is not to be trusted
             return
+        if self._first_at is not None and self._done_at is None:
+            gap = max(map(sub, times, (self._last_at, *times))) if times else at - self._last_at
+            receiver.max_gap = max(receiver.max_gap, gap)
         self._last_at = at
         self.untouched = False
         try:
-            ended = reader.feed(self._shared.buffer[begin:end], at)
+            ended = reader.feed(self._shared.buffer[begin:end], at, times)
             if ended is None:
-                self._go_on(reader, at)
+                self._go_on(reader, at, len(times))
                 return
         except Exception as error:  # noqa: BLE001 - the receiver's own: it goes to whoever awaits the exchange
             self._fail(error)
             return
         self._finish(ended, reusable=reader.reusable)
 
-    def _go_on(self, reader: ReplyReader, at: float) -> None:
+    def _go_on(self, reader: ReplyReader, at: float, arrivals: int) -> None:
         """After a read that did not end the reply: leave the loop where that is worth it, come back for the end."""
-        receiver, bounds = self._receiver, self._bounds
+        receiver, bounds, pacing = self._receiver, self._bounds, self._shared.pacing
         if not reader.body or receiver is None or bounds is None:
             return
+        if arrivals and self._gathered is not None and self._gathered.exact:
+            pacing.compare(reader.pieces, arrivals)
         if self._first_at is None:
             self._first_at = at
             self.check_at = min(self.check_at, at + bounds.idle_s)
@@ -283,37 +306,34 @@ class Connection(asyncio.BufferedProtocol):
             if self._done_at is None:
                 self._done_at = at
                 self.check_at = min(self.check_at, at + DRAIN_S)
-        elif self._away:
-            self._shared.pacing.read_later(self)
-            if self._watched and not receiver.eager:
-                self._unwatch()
-        elif self._shared.pacing.worth_waiting(reader.raw, at - self._first_at):
-            self._leave_loop(eager=receiver.eager)
+        elif pacing.worth_waiting(reader.raw, at - self._first_at) and not (self._tls and receiver.eager):
+            self._stay_away(eager=receiver.eager)
+        else:
+            self._return_to_loop()
 
-    def _leave_loop(self, *, eager: bool) -> None:
-        """Be read by the shared tick from now on; watched, while the times of arrival matter."""
-        if self._transport is None or (eager and self._descriptor is None):
-            return
-        self._transport.pause_reading()
-        self._away = True
-        self._shared.pacing.read_later(self)
-        if eager and self._descriptor is not None:
-            self._watched = True
-            self._shared.pacing.watch(self._descriptor, self._arrivals)
+    def _stay_away(self, *, eager: bool) -> None:
+        """Leave the loop, or keep away from it."""
+        transport, gathered = cast("asyncio.Transport", self._transport), self._gathered
+        if gathered is None:
+            descriptor = transport.get_extra_info("socket").fileno()
+            gathered = self._gathered = Gathered(self, descriptor)
+            self._shared.pacing.register(descriptor)
+        gathered.exact = eager and not self._tls
+        if not self._away or (self._tls and not self._resumed):
+            transport.pause_reading()
+            if self._tls:
+                gathered.times.append(self._last_at)  # of the next packet nobody will tell: TLS takes it off the socket
+        if not self._away:
+            self._away = True
+            self._shared.pacing.leave(gathered)
 
     def _return_to_loop(self) -> None:
         """Be read by the loop again."""
-        self._unwatch()
-        if self._away and self._transport is not None:
+        if self._away and self._gathered is not None:
             self._away = False
-            if not self._transport.is_closing():
+            self._shared.pacing.come_back(self._gathered)
+            if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
-
-    def _unwatch(self) -> None:
-        """Note no more arrivals."""
-        if self._watched and self._descriptor is not None:
-            self._watched = False
-            self._shared.pacing.unwatch(self._descriptor)
 
     def _overdue(self, bounds: Bounds, now: float) -> Ended | None:
         """Return the end that is due by now; else set `check_at` to the next moment at which one could be."""
@@ -371,8 +391,8 @@ class Connection(asyncio.BufferedProtocol):
     def _forget(self) -> None:
         """Let go of the exchange."""
         self._shared.deadlines.discard(self)
-        self._unwatch()
         if self._reader is not None:
             self._reader.close()
-        self._arrivals.clear()
+        if self._gathered is not None:
+            self._shared.pacing.ended(self._gathered)
         self._reader = self._receiver = self._ended = self._bounds = None

@@ -1,16 +1,17 @@
 """Decides when a reply's bytes may gather in the kernel instead of waking us one event at a time.
 
 A model writes an event every few milliseconds, and waking up for each is most of what a streamed call costs.
-So a connection whose reply has begun, and comes no faster than a model writes, leaves the event loop. One
-tick, shared by all, reads every such connection, whatever it has: the more streams, the longer the tick.
+So a connection whose reply has begun, and comes no faster than a model writes, leaves the event loop: it is read
+when its bytes have gathered for most of a second, or once it is silent, which an answer is after its end.
 
-While its receiver is still eager, the *times* of arrival matter, and not the bytes: such a connection is
-watched as well. Every few milliseconds the kernel is asked how many bytes wait in its socket, a tenth of what
-reading them costs, and the tick can then tell when each byte came: between two looks, so the middle is at most
-8 ms off. Where a socket cannot be asked, or under TLS, an eager connection stays on the loop.
+The *times* of arrival stay known. Every 16 ms an edge-triggered epoll tells in one call which sockets something has
+come to since: half of what it costs to ask each socket, a fifth of what it costs to read it. An arrival is placed in
+the middle between two looks, so it is at most 8 ms off. Most endpoints write each piece of a reply as a packet of its
+own; then the pieces that are read together are matched with the arrivals one to one. Where they are not as many, the
+kernel is also asked how many bytes came each time (`Gathered.counts`), until pieces and arrivals agree again.
 
 Quick replies never leave the loop: only one that has brought less than 64 KiB/s since its first byte is worth
-waiting for. Below 16 streams nobody leaves it.
+waiting for. Below 16 streams, and where there is no epoll, nobody leaves it.
 """
 
 from __future__ import annotations
@@ -19,22 +20,24 @@ import array
 import asyncio
 import math
 import sys
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from time import monotonic
 from typing import Final, Protocol
 
-if sys.platform != "win32":
+if sys.platform == "linux":
     import fcntl
+    import select
     import termios
 
 FEWEST_STREAMS: Final = 16
 QUICK_BYTES_PER_S: Final = 64 * 1024  # faster than this is no model writing; most write a tenth of it
-LONGEST_TICK_S: Final = 0.5
-SHORTEST_WATCH_S: Final = 0.016
-_ALL_TRUE_UP_TO: Final = 128  # streams that are watched at the shortest interval
-
-Arrivals = list[tuple[float, int]]
-"""What came to a socket since it was last read: (time, bytes waiting then)."""
+LONGEST_GATHER_S: Final = 1.0
+SHORTEST_LOOK_S: Final = 0.016
+_ARRIVALS_PER_S: Final = 20_000  # more are not looked at one by one: some 3 % of a core
+_LEAST_PATIENCE: Final = 1.4  # looks: one without an arrival is enough
+_LESS_PATIENT: Final = 0.9
+_AGREE_FOR: Final = 32  # reads in a row, after which pieces are trusted to be arrivals
+_SPARE_ARRIVALS: Final = 64
 
 
 class Paced(Protocol):
@@ -44,86 +47,166 @@ class Paced(Protocol):
         """Read what is there."""
 
 
-def tick_s(streams: int) -> float:
-    """Return how long bytes gather between two reads, in seconds.
+class Gathered:
+    """What has come to the socket of a connection that has left the loop, since it was last read.
 
-    16 streams: a fifth of a second, 100 and more: half a second. An answer's end is seen half a tick late on
-    average, which at 64 streams is 4 % of a five-second answer.
+    `times`: one an arrival, seconds. `counts`: the bytes that wait from then on, None where they are not asked for.
+    `exact`: its times matter, and its socket's bytes are the reply's. `hurried`: it was read for its silence.
     """
-    return min(LONGEST_TICK_S, math.sqrt(streams) / 20)
+
+    __slots__ = ("connection", "counts", "descriptor", "exact", "hurried", "times")
+
+    def __init__(self, connection: Paced, descriptor: int) -> None:
+        """Begin with nothing."""
+        self.connection = connection
+        self.descriptor = descriptor
+        self.times: list[float] = []
+        self.counts: list[int] | None = None
+        self.exact = False
+        self.hurried = False
+
+    def taken(self) -> tuple[list[float], list[int] | None]:
+        """Return the arrivals and begin anew."""
+        times, counts = self.times, self.counts
+        self.times, self.counts = [], None
+        return times, counts
 
 
-def watch_s(streams: int) -> float:
-    """Return how often arrivals are noted, in seconds: each 16 ms, and above 128 streams less often."""
-    return min(tick_s(streams), SHORTEST_WATCH_S * max(1.0, (streams / _ALL_TRUE_UP_TO) ** 2))
+def gather_s(streams: int) -> float:
+    """Return how long bytes gather at most, in seconds: 16 streams 0.4, 100 and more one second."""
+    return min(LONGEST_GATHER_S, math.sqrt(streams) / 10)
+
+
+def look_s(streams: int) -> float:
+    """Return how often arrivals are noted, in seconds: each 16 ms, and above 320 streams less often."""
+    return min(gather_s(streams), max(SHORTEST_LOOK_S, streams / _ARRIVALS_PER_S))
 
 
 class Pacing:
-    """The connections that have left the loop, and their two timers."""
+    """The connections that have left the loop, and the timer that looks after them.
 
-    __slots__ = ("_away", "_looked_at", "_loop", "_running", "_tick_timer", "_waiting", "_watch_timer", "_watched")
+    How long a silence is taken for an end adapts: each end makes it shorter, and each look with reads in vain longer.
+    """
+
+    __slots__ = ("_agreed", "_away", "_epoll", "_looked_at", "_loop", "_patience", "_running", "_timer", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, running: Sized) -> None:
         """Take the number of streams from `running`."""
         self._loop = loop
         self._running = running
-        self._away: set[Paced] = set()
-        self._watched: dict[int, Arrivals] = {}  # by file descriptor
+        self._away: dict[int, Gathered] = {}  # by file descriptor
+        self._epoll: select.epoll | None = None
         self._waiting = array.array("i", [0])  # where the kernel writes a count of bytes
         self._looked_at = 0.0
-        self._tick_timer: asyncio.TimerHandle | None = None
-        self._watch_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience = 2 * _LEAST_PATIENCE  # looks
+        self._agreed = 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the endpoint's pieces can be taken for its arrivals."""
+        return self._agreed >= _AGREE_FOR
 
     def worth_waiting(self, received: int, since_s: float) -> bool:
         """Tell whether a reply that brought `received` bytes in `since_s` seconds may leave the loop."""
-        return received < QUICK_BYTES_PER_S * since_s and len(self._running) >= FEWEST_STREAMS
+        return sys.platform == "linux" and received < QUICK_BYTES_PER_S * since_s and len(self._running) >= FEWEST_STREAMS
 
-    def read_later(self, connection: Paced) -> None:
-        """Read `connection` at the next tick, once."""
-        self._away.add(connection)
-        if self._tick_timer is None:
-            self._tick_timer = self._loop.call_later(tick_s(len(self._running)), self._tick)
+    def register(self, descriptor: int) -> None:
+        """Have the arrivals of a socket told, until it is closed."""
+        if sys.platform == "linux":
+            if self._epoll is None:
+                self._epoll = select.epoll()
+            self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
 
-    def watch(self, descriptor: int, arrivals: Arrivals) -> None:
-        """Note in `arrivals` what comes to a socket, until `unwatch`; its owner empties the list when it reads."""
-        self._watched[descriptor] = arrivals
-        if self._watch_timer is None:
+    def leave(self, gathered: Gathered) -> None:
+        """Note what comes to a registered socket, and have it read in time."""
+        self._away[gathered.descriptor] = gathered
+        if self._timer is None:
+            self._looked_at = monotonic()
             self._look_later()
 
-    def unwatch(self, descriptor: int) -> None:
-        """Note no more."""
-        self._watched.pop(descriptor, None)
+    def come_back(self, gathered: Gathered) -> None:
+        """Note no more what comes to a socket."""
+        self._away.pop(gathered.descriptor, None)
+
+    def compare(self, pieces: int, arrivals: int) -> None:
+        """Learn from a read that brought so many pieces in so many arrivals."""
+        self._agreed = min(_AGREE_FOR, self._agreed + 1) if pieces == arrivals else 0
+
+    def ended(self, gathered: Gathered) -> None:
+        """Note no more, and learn from an exchange that has ended."""
+        self.come_back(gathered)
+        gathered.taken()
+        gathered.hurried = False
+        self._patience = max(_LEAST_PATIENCE, self._patience * _LESS_PATIENT)
 
     def close(self) -> None:
-        """Look and tick no more."""
-        for timer in (self._watch_timer, self._tick_timer):
-            if timer is not None:
-                timer.cancel()
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
         self._away.clear()
-        self._watched.clear()
-
-    def _tick(self) -> None:
-        """Read everybody who has left the loop."""
-        self._tick_timer = None
-        away, self._away = self._away, set()
-        for connection in away:
-            connection.read_now()
 
     def _look_later(self) -> None:
         """Set the timer of the next look."""
-        self._looked_at = monotonic()
-        self._watch_timer = self._loop.call_later(watch_s(len(self._running)), self._look)
+        self._timer = self._loop.call_later(look_s(len(self._running)), self._look)
 
     def _look(self) -> None:
-        """Note how much waits in the watched sockets: what is new came in the middle between two looks, or so."""
-        self._watch_timer = None
-        if sys.platform == "win32" or not self._watched:
+        """Note what has come, and read who has gathered for long enough or is silent."""
+        self._timer = None
+        if not self._away:
             return
-        at = (self._looked_at + monotonic()) / 2
-        waiting, ioctl, count_bytes = self._waiting, fcntl.ioctl, termios.FIONREAD
-        for descriptor, arrivals in self._watched.items():
-            ioctl(descriptor, count_bytes, waiting)
-            count = waiting[0]
-            if count and (not arrivals or arrivals[-1][1] != count):
-                arrivals.append((at, count))
         self._look_later()
+        streams = len(self._running)
+        look, longest = look_s(streams), gather_s(streams)
+        precise, before = look == SHORTEST_LOOK_S, self._looked_at
+        self._note(counted=precise and not self.agrees)
+        now = self._looked_at
+        look = max(look, now - before)  # where a look is late, nobody can seem silent for it
+        silent, oldest = now - self._patience * look, now - longest
+        due = [one for one in self._away.values() if (at := one.times) and (at[-1] < silent or at[0] < oldest)]
+        if any(gathered.hurried for gathered in due):
+            self._patience = min(longest / look, self._patience / _LESS_PATIENT)
+        for gathered in due:
+            gathered.hurried = gathered.times[0] >= oldest
+            if precise and gathered.exact:
+                self._note(counted=not self.agrees)  # what came while the ones before it were read
+            gathered.connection.read_now()
+            if monotonic() > now + look / 2:
+                break  # the others come after the next look, which would be late
+
+    def _note(self, *, counted: bool) -> None:
+        """Note to which sockets something has come; `counted`: and how much, where times matter."""
+        if self._epoll is None:
+            return
+        before, self._looked_at = self._looked_at, monotonic()
+        at = (before + self._looked_at) / 2
+        away = self._away
+        for descriptor, _ in self._epoll.poll(0, len(self._running) + _SPARE_ARRIVALS):
+            gathered = away.get(descriptor)
+            if gathered is not None:
+                times = gathered.times
+                if counted and gathered.exact and not times:
+                    gathered.counts = []
+                times.append(at)
+                if gathered.counts is not None:
+                    gathered.counts.append(self._bytes_waiting(descriptor))
+
+    def _bytes_waiting(self, descriptor: int) -> int:
+        """Ask the kernel how many bytes wait in a socket."""
+        if sys.platform == "linux":
+            fcntl.ioctl(descriptor, termios.FIONREAD, self._waiting)
+        return self._waiting[0]
+
+
+def arrival_of(piece: int, pieces: int, times: Sequence[float]) -> float:
+    """Return when one of so many pieces came, by the arrivals' times: exact where they are as many.
+
+    Else the middle of what is possible: an arrival brought at least one piece, or a piece took at least one arrival.
+    """
+    spare = len(times) - pieces
+    first, last = (min(max(place, 0), len(times) - 1) for place in (piece + min(spare, 0), piece + max(spare, 0)))
+    return (times[first] + times[last]) / 2

@@ -2,21 +2,24 @@
 
 A push parser around httptools (llhttp): `feed` what was read, get None (more to come) or how the reply
 ended. Interim (1xx) heads are dropped. All the body bytes of one read are handed over in one piece, so a
-receiver is called once a read and not once a chunk. Everything is bounded: head, header count, body, and
-the framing around it (chunk extensions, trailers, tiny chunks). As lenient as h11 is, so that both transports
-read the same: bare LF, blanks after a chunk size, a Content-Length beside chunking (which wins).
+receiver is called once a read and not once a chunk; unless they had gathered and one of their times matters.
+Everything is bounded: head, header count, body, and the framing around it (chunk extensions, trailers, tiny
+chunks). As lenient as h11 is, so that both transports read the same: bare LF, blanks after a chunk size, a
+Content-Length beside chunking (which wins).
 
 It refuses to know sockets, clocks and time-outs: the time of a read is an argument.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import httptools
 
 from batchrun.records import Ended
 from batchrun.transport.base import COMPLETE, ENOUGH, MAX_HEAD_BYTES, MAX_HEADERS, Receiver, brief, ended_by_loss
+from batchrun.transport.own.pacing import arrival_of
 
 _FRAMING_PER_BYTE: Final = 32
 """Bytes of framing allowed for each byte of body: one-byte chunks have 5, with a small extension 20."""
@@ -28,7 +31,10 @@ _FRAMING_TOO_LARGE: Final = Ended(how="too_large", message="the reply is all chu
 
 
 class ReplyReader:
-    """Reads one reply. `raw` counts the bytes fed, `body` those handed over; `reusable` is true after a clean end."""
+    """Reads one reply. `raw` counts the bytes fed, `body` those handed over; `reusable` is true after a clean end.
+
+    `pieces` is how many the last read's body came in: chunks, in a chunked reply.
+    """
 
     __slots__ = (
         "_complete",
@@ -45,6 +51,7 @@ class ReplyReader:
         "_until_close",
         "body",
         "on_body",
+        "pieces",
         "raw",
         "reusable",
     )
@@ -63,6 +70,7 @@ class ReplyReader:
         self._interim = False
         self._until_close = False
         self._complete = False
+        self.pieces = 0
         self.raw = 0
         self.body = 0
         self.reusable = False
@@ -72,8 +80,11 @@ class ReplyReader:
             lenient_chunked_length=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
 
-    def feed(self, data: memoryview, at: float) -> Ended | None:
-        """Take what was read at time `at`; return how the reply ended, or None while it goes on."""
+    def feed(self, data: memoryview, at: float, times: Sequence[float] = ()) -> Ended | None:
+        """Take what was read; return how the reply ended, or None while it goes on.
+
+        It came at the time `at`, or had gathered: then `times` are its arrivals' and `at` is the last.
+        """
         parser = self._parser
         if parser is None:
             return None
@@ -88,8 +99,13 @@ class ReplyReader:
         if self._head_due:
             self._head_due = False
             self._receiver.head(self._status, self._headers, at)
-        if self._parts:
-            ended = self._hand_over(at)
+        parts = self._parts
+        self.pieces = len(parts)
+        if parts:
+            ended = self._hand_over_timed(times) if times and self._receiver.eager else None
+            if parts and ended is None:
+                ended = self._hand_over(parts[0] if len(parts) == 1 else b"".join(parts), at)
+            parts.clear()
             if ended is not None:
                 return ended
         if self._complete:
@@ -110,11 +126,35 @@ class ReplyReader:
         self._parser = None
         del self.on_body
 
-    def _hand_over(self, at: float) -> Ended | None:
-        """Give the body bytes of this read to the receiver; past the bound, only what is within it."""
-        parts = self._parts
-        chunk = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
+    def _hand_over_timed(self, times: Sequence[float]) -> Ended | None:
+        """Give the receiver, each at its time, the parts up to the last that matters; the rest is left in `_parts`."""
+        parts, receiver = self._parts, self._receiver
+        total, place, ended = len(parts), self._first_that_matters(), None
+        if place == total:
+            return None
+        if place:
+            ended = self._hand_over(b"".join(parts[:place]), arrival_of(place - 1, total, times))
+        while place < total and receiver.eager and ended is None:
+            ended = self._hand_over(parts[place], arrival_of(place, total, times))
+            place += 1
+        del parts[:place]
+        return ended
+
+    def _first_that_matters(self) -> int:
+        """Return the place of the first part in which a mark of the receiver begins; how many there are, where there is none."""
+        parts, marks = self._parts, self._receiver.marks
+        if not marks:
+            return 0
+        read = b"".join(parts)
+        left = min((found for mark in marks if (found := read.find(mark)) >= 0), default=len(read))
+        for place, part in enumerate(parts):
+            if left < len(part):
+                return place
+            left -= len(part)
+        return len(parts)
+
+    def _hand_over(self, chunk: bytes, at: float) -> Ended | None:
+        """Give body bytes to the receiver; past the bound, only what is within it."""
         room = self._max_body - self.body
         self.body += len(chunk)
         if len(chunk) <= room:
