@@ -66,7 +66,7 @@ class Receiver(Protocol):
 
     @property
     def eager(self) -> bool:
-        """Whether the times of arrival still matter: while true, `at` is right to 10 ms, up to 128 streams."""
+        """Whether the times of arrival still matter: while true, `at` is right to 10 ms, up to 640 streams."""
 
     @property
     def done(self) -> bool:
