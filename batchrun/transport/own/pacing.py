@@ -35,7 +35,7 @@ LONGEST_GATHER_S: Final = 1.0
 SHORTEST_LOOK_S: Final = 0.016
 _ARRIVALS_PER_S: Final = 40_000  # more are not told apart: some 5 % of a core
 _LEAST_PATIENCE: Final = 1.4  # looks: one without an arrival is enough
-_LESS_PATIENT: Final = 0.9
+_LESS_PATIENT, _MORE_PATIENT = 0.9, 1.25
 _AGREE_FOR: Final = 32  # reads in a row, after which pieces are trusted to be arrivals
 _SPARE_ARRIVALS: Final = 64
 
@@ -169,7 +169,7 @@ class Pacing:
         silent, oldest = now - self._patience * look, now - longest
         due = [one for one in self._away.values() if (at := one.times) and (at[-1] < silent or at[0] < oldest)]
         if any(gathered.hurried for gathered in due):
-            self._patience = min(longest / look, self._patience / _LESS_PATIENT)
+            self._patience = min(longest / look, self._patience * _MORE_PATIENT)
         for gathered in due:
             gathered.hurried = gathered.times[0] >= oldest
             if precise and gathered.exact:
