@@ -11,6 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from batchrun.job import Endpoint, Timeout
+from batchrun.transport import Credential
+from batchrun.transport.own.transport import OwnTransport
+
 WAIT_S = 20  # bounds every wait of a server
 
 
@@ -161,6 +165,12 @@ class Recorder:
             self.mark_at, self.eager = at, False
         if self._until is not None and self._until in self.body[-len(chunk) - len(self._until) :]:
             self.done = True
+
+
+def own(base_url: str, *, connections: int, timeout: Timeout | None = None, ca_file: str | None = None) -> OwnTransport:
+    """Open a transport."""
+    endpoint = Endpoint(base_url=base_url, timeout=timeout or Timeout(total_s=20), ca_file=ca_file)
+    return OwnTransport(endpoint, Credential(), connections=connections, environ={})
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

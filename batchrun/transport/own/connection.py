@@ -175,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
             self._take(0, nbytes, monotonic())
             return
         if self._resumed:
-            self._take(0, nbytes, (gathered.times[0] + gathered.times[1]) / 2)
+            self._take(0, nbytes, max(self._last_at, (gathered.times[0] + gathered.times[1]) / 2))
             self._resumed = False
             return
         times, counts = gathered.taken()
@@ -252,7 +252,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take_gathered(self, nbytes: int, times: list[float], counts: list[int] | None) -> None:
         """Parse what had gathered: piece by piece where the bytes of each arrival are known and one of the times matters."""
-        times[0] = max(times[0], self._last_at)
+        times[:2] = [max(at, self._last_at) for at in times[:2]]  # the middle between two looks may be before the last read
         if counts is None or len(counts) != len(times) or not self._any_matters(nbytes):
             self._take(0, nbytes, times[-1], times)
             return
