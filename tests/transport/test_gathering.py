@@ -150,12 +150,12 @@ async def test_more_than_a_buffer_may_gather(monkeypatch: pytest.MonkeyPatch) ->
         (3, [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),
         (1, [1.0], [1.0]),
         (3, [1.0, 2.0], [1.0, 1.5, 2.0]),  # one of the two brought two pieces
-        (5, [1.0, 3.0], [1.0, 2.0, 2.0, 2.0, 3.0]),
-        (2, [1.0, 2.0, 4.0], [1.5, 3.0]),  # one of the two came in two
+        (6, [1.0, 4.0], [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]),
+        (2, [1.0, 2.0, 4.0], [1.25, 3.5]),  # one of the two came in two
     ],
 )
 def test_pieces_are_matched_with_arrivals(pieces: int, times: list[float], told: list[float]) -> None:
-    """One to one where they are as many, else the middle of what is possible."""
+    """One to one where they are as many, else spread evenly."""
     assert [arrival_of(place, pieces, times) for place in range(pieces)] == told
 
 

@@ -205,8 +205,9 @@ class Pacing:
 def arrival_of(piece: int, pieces: int, times: Sequence[float]) -> float:
     """Return when one of so many pieces came, by the arrivals' times: exact where they are as many.
 
-    Else the middle of what is possible: an arrival brought at least one piece, or a piece took at least one arrival.
+    Else as if the pieces had been spread evenly over the arrivals, of which one may have brought several.
     """
-    spare = len(times) - pieces
-    first, last = (min(max(place, 0), len(times) - 1) for place in (piece + min(spare, 0), piece + max(spare, 0)))
-    return (times[first] + times[last]) / 2
+    place = min(max((piece + 0.5) * len(times) / pieces - 0.5, 0.0), len(times) - 1.0)
+    before = int(place)
+    after = min(before + 1, len(times) - 1)
+    return times[before] + (place - before) * (times[after] - times[before])
