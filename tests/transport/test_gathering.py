@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,9 +30,10 @@ def event(number: int) -> bytes:
 
 
 class Pacer:
-    """Writes one event a packet and remembers when each was written."""
+    """Writes so many events at once, packet by packet, and remembers when."""
 
-    def __init__(self) -> None:
+    def __init__(self, packets: Sequence[int] = (1,) * EVENTS) -> None:
+        self.packets = packets
         self.first: list[float] = []
         self.calls: list[float] = []
         self.ends: list[float] = []
@@ -43,36 +44,21 @@ class Pacer:
         number = int((await peer.request()).body)
         await peer.say(CHUNKED)
         await asyncio.sleep(number % 7 * 0.003)  # streams do not beat in time
-        for i in range(EVENTS):
-            if i == 0:
+        end = 0
+        for size in self.packets:
+            begin, end = end, end + size
+            if begin == 0:
                 self.first.append(clock())
-            elif i == CALL_AT:
+            elif begin == CALL_AT:
                 self.calls.append(clock())
-            await peer.chunks(event(i), pause_s=GAP_S if i != PAUSE_AT else PAUSE_S, last=False)
+            await peer.chunks(*map(event, range(begin, end)), last=False)
+            await asyncio.sleep(PAUSE_S if begin == PAUSE_AT else GAP_S)
         self.ends.append(clock())
         await peer.say(b"0\r\n\r\n")
 
 
-class Bursts(Pacer):
-    """Writes one to three events a packet, so that nothing tells an event from an arrival but the bytes."""
-
-    async def __call__(self, peer: Peer) -> None:
-        """Answer one request."""
-        clock = asyncio.get_running_loop().time
-        number = int((await peer.request()).body)
-        await peer.say(CHUNKED)
-        left = list(range(EVENTS))
-        while left:
-            together, left = left[: 1 + (number + len(left)) % 3], left[1 + (number + len(left)) % 3 :]
-            if together[0] == 0:
-                self.first.append(clock())
-            if CALL_AT in together:
-                self.calls.append(clock())
-            await peer.chunks(*[event(i) for i in together], pause_s=0, last=False)
-            await asyncio.sleep(GAP_S)
-        self.ends.append(clock())
-        await peer.say(b"0\r\n\r\n")
-
+BURST = (1,) * 12 + (8,) + (1,) * 20
+"""Many events come at once, just before the first call: nothing tells an event from an arrival but the bytes."""
 
 WHOLE = b"".join(map(event, range(EVENTS)))
 
@@ -89,16 +75,16 @@ async def stream(transport: OwnTransport, streams: int, marks: tuple[bytes, ...]
     return recorders
 
 
-@pytest.mark.parametrize("paced", [Pacer, Bursts], ids=["one a packet", "bursts"])
+@pytest.mark.parametrize("packets", [(1,) * EVENTS, BURST], ids=["one a packet", "a burst"])
 @pytest.mark.parametrize("marks", [(), (b"call",)], ids=["every time matters", "marked"])
-async def test_times_are_true_while_the_receiver_is_eager(marks: tuple[bytes, ...], paced: type[Pacer]) -> None:
+async def test_times_are_true_while_the_receiver_is_eager(marks: tuple[bytes, ...], packets: Sequence[int]) -> None:
     """First byte and first call of 32 streams are told to 10 ms, though bytes are read a few times a second.
 
     Servers and client share one loop here, whose own lag counts too: the best of three runs is judged.
     """
     best = [1.0, 1.0]
     for _ in range(3):
-        pacer = paced()
+        pacer = Pacer(packets)
         async with serve(pacer) as server:
             recorders = await stream(own(server.base_url, connections=32), 32, marks)
         told = ([one.pieces[0][0] for one in recorders], [one.mark_at for one in recorders])
@@ -110,12 +96,28 @@ async def test_times_are_true_while_the_receiver_is_eager(marks: tuple[bytes, ..
     assert max(best) < 0.010
 
 
-async def test_bytes_gather_once_nobody_is_eager() -> None:
-    """After the first call an event no longer costs a read: many come at once."""
+class Noted(Recorder):
+    """Also keeps when it was handed something, in hundredths of a second: while it was eager, and after that."""
+
+    def __init__(self) -> None:
+        super().__init__(mark=b"call")
+        self.handed: dict[bool, set[float]] = {True: set(), False: set()}
+
+    def data(self, chunk: bytes, at: float) -> None:
+        """Keep the time."""
+        self.handed[self.eager].add(round(asyncio.get_running_loop().time(), 2))
+        super().data(chunk, at)
+
+
+async def test_bytes_gather() -> None:
+    """An event does not cost a read: many come at once, before the first call and after it."""
+    recorders = [Noted() for _ in range(32)]
     async with serve(Pacer()) as server:
-        recorders = await stream(own(server.base_url, connections=32), 32)
-    after = [sum(at > one.mark_at for at, _ in one.pieces) for one in recorders]
-    assert statistics.median(after) <= (EVENTS - CALL_AT) * 0.6
+        transport = own(server.base_url, connections=32)
+        await asyncio.gather(*(transport.post("/v1/messages", b"%d" % i, one) for i, one in enumerate(recorders)))
+        await transport.aclose()
+    for eager, events in ((True, CALL_AT), (False, EVENTS - CALL_AT)):
+        assert statistics.median(len(one.handed[eager]) for one in recorders) <= events * 0.6
 
 
 async def test_a_slow_model_is_not_taken_for_silent_each_time() -> None:
@@ -185,16 +187,20 @@ async def test_bytes_gather_under_tls(authority: tuple[ssl.SSLContext, str]) -> 
     assert statistics.median(after) < (EVENTS - CALL_AT) * 0.8
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
+def either(request: pytest.FixtureRequest, authority: tuple[ssl.SSLContext, str]) -> tuple[ssl.SSLContext | None, str | None]:
+    """`authority`, or neither of the two."""
+    return authority if request.param else (None, None)
+
+
 async def test_gathered_bytes_keep_the_times_of_their_last_and_of_their_longest_silence(
-    authority: tuple[ssl.SSLContext, str],
-    tls: bool,  # noqa: FBT001 - a parameter of the table
+    either: tuple[ssl.SSLContext | None, str | None],
 ) -> None:
     """Bytes are handed over late; what is told of them is when they came."""
-    context, ca_file = authority
+    context, ca_file = either
     pacer = Pacer()
-    async with serve(pacer, tls=context if tls else None) as server:
-        recorders = await stream(own(server.base_url, connections=32, ca_file=ca_file if tls else None), 32)
+    async with serve(pacer, tls=context) as server:
+        recorders = await stream(own(server.base_url, connections=32, ca_file=ca_file), 32)
     last = [recorder.pieces[-1][0] for recorder in recorders]
     said = [end - GAP_S for end in sorted(pacer.ends)]  # the last event was written a gap before the end mark
     assert statistics.median(abs(a - b) for a, b in zip(sorted(last), said, strict=True)) < 0.03
@@ -203,7 +209,7 @@ async def test_gathered_bytes_keep_the_times_of_their_last_and_of_their_longest_
 
 async def test_an_end_is_seen_soon_though_bytes_gather() -> None:
     """Silence after the end is noticed long before a read would be due, which is after half a second."""
-    pacer, loop = Bursts(), asyncio.get_running_loop()
+    pacer, loop = Pacer(), asyncio.get_running_loop()
     seen: list[float] = []
 
     async def one(transport: OwnTransport, number: int) -> None:
@@ -233,15 +239,13 @@ def numbered(chance: random.Random) -> list[bytes]:
     return [b"event %d%s;" % (i, b" call" if chance.random() < 0.05 else b"") for i in range(chance.randint(20, 60))]
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 async def test_nothing_is_lost_or_out_of_order_however_it_comes(
-    authority: tuple[ssl.SSLContext, str],
-    tls: bool,  # noqa: FBT001 - a parameter of the table
+    either: tuple[ssl.SSLContext | None, str | None],
 ) -> None:
     """Every byte arrives once, and no time is before the one before it."""
-    context, ca_file = authority
-    async with serve(torn, tls=context if tls else None) as server:
-        transport = own(server.base_url, connections=24, ca_file=ca_file if tls else None)
+    context, ca_file = either
+    async with serve(torn, tls=context) as server:
+        transport = own(server.base_url, connections=24, ca_file=ca_file)
         recorders = [Recorder(mark=b"call") for _ in range(48)]
         for number, one in enumerate(recorders):
             one.marks = (b"call",) if number % 2 else ()

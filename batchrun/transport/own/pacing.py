@@ -33,7 +33,7 @@ FEWEST_STREAMS: Final = 16
 QUICK_BYTES_PER_S: Final = 64 * 1024  # faster than this is no model writing; most write a tenth of it
 LONGEST_GATHER_S: Final = 1.0
 SHORTEST_LOOK_S: Final = 0.016
-_ARRIVALS_PER_S: Final = 40_000  # more are not told apart: some 5 % of a core
+_ARRIVALS_PER_S: Final = 40_000  # more are not told apart: some 7 % of a core
 _LEAST_PATIENCE: Final = 1.4  # looks: one without an arrival is enough
 _LESS_PATIENT, _MORE_PATIENT = 0.9, 1.25
 _AGREE_FOR: Final = 32  # reads in a row, after which pieces are trusted to be arrivals
@@ -102,11 +102,6 @@ class Pacing:
         self._patience = 2.0  # looks
         self._agreed = 0
 
-    @property
-    def agrees(self) -> bool:
-        """Whether the endpoint's pieces can be taken for its arrivals."""
-        return self._agreed >= _AGREE_FOR
-
     def worth_waiting(self, received: int, since_s: float) -> bool:
         """Tell whether a reply that brought `received` bytes in `since_s` seconds may leave the loop."""
         return sys.platform == "linux" and received < QUICK_BYTES_PER_S * since_s and len(self._running) >= FEWEST_STREAMS
@@ -163,7 +158,8 @@ class Pacing:
         streams = len(self._running)
         look, longest = look_s(streams), gather_s(streams)
         precise, before = look == SHORTEST_LOOK_S, self._looked_at
-        self._note(counted=precise and not self.agrees)
+        counted = precise and self._agreed < _AGREE_FOR
+        self._note(counted=counted)
         now = self._looked_at
         look = max(look, now - before)  # where a look is late, nobody can seem silent for it
         silent, oldest = now - self._patience * look, now - longest
@@ -173,7 +169,7 @@ class Pacing:
         for gathered in due:
             gathered.hurried = gathered.times[0] >= oldest
             if precise and gathered.exact:
-                self._note(counted=not self.agrees)  # what came while the ones before it were read
+                self._note(counted=counted)  # what came while the ones before it were read
             gathered.connection.read_now()
             if precise and monotonic() > now + look / 2:
                 break  # the others come after the next look, which would be late
