@@ -21,8 +21,10 @@ def client_context(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLCo
 
         file = certifi.where()
     try:
-        return ssl.create_default_context(cafile=file, capath=folder)
+        context = ssl.create_default_context(cafile=file, capath=folder)
     except (OSError, ssl.SSLError) as error:
         named = "endpoint.ca_file" if ca_file else "SSL_CERT_FILE or SSL_CERT_DIR"
         reason = error.strerror or "not a file of PEM certificates"
         raise UsageError(f"{named}: cannot read {file or folder}: {reason}", hint="name a file of PEM certificates") from None
+    context.options |= ssl.OP_NO_RENEGOTIATION  # so that no write ever has to wait for what is read
+    return context

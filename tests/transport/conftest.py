@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import pytest
 import pytest_asyncio
+import trustme
 
 from batchrun.job import Endpoint, Timeout
 from batchrun.transport import Credential, Transport, open_transport
@@ -29,6 +32,32 @@ class Opener(Protocol):
         **endpoint: Any,
     ) -> Transport:
         """Return a transport that is closed after the test."""
+
+
+class Authority(NamedTuple):
+    """What a server on loopback speaks TLS with, and the file of the authority behind it; nothing of both for plain HTTP."""
+
+    context: ssl.SSLContext | None
+    ca_file: str | None
+
+
+PLAIN = Authority(None, None)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """An authority of its own for each test."""
+    made = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    made.issue_cert("127.0.0.1").configure_cert(context)
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return Authority(context, str(tmp_path / "ca.pem"))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
+def either(request: pytest.FixtureRequest, authority: Authority) -> Authority:
+    """Every test that asks for this runs without TLS and with it."""
+    return authority if request.param else PLAIN
 
 
 @pytest.fixture(params=["own", "httpx"])

@@ -10,7 +10,7 @@ import pytest
 from batchrun.job import Timeout
 from batchrun.records import Ended, EndedHow, Failure, Reply
 from batchrun.wire.reply import ReplyDecoder
-from tests.transport.conftest import Opener
+from tests.transport.conftest import PLAIN, Authority, Opener
 from tests.transport.replay import Case, load, names, replay
 from tests.transport.servers import serve
 
@@ -83,16 +83,22 @@ def differences(case: Case, ended: Ended, receiver: Decoding) -> list[str]:
     return wrong if same and kept else [*wrong, f"{found} is not {alone}"]
 
 
-@pytest.mark.parametrize("mode", ["whole", "byte", "random"])
-async def test_every_case_comes_through_the_socket_as_it_is(connect: Opener, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "tls"), [("whole", False), ("byte", False), ("random", False), ("random", True)])
+async def test_every_case_comes_through_the_socket_as_it_is(
+    connect: Opener,
+    authority: Authority,
+    mode: str,
+    tls: bool,  # noqa: FBT001 - a column
+) -> None:
     """However a reply is cut, framed, delayed or broken off, the decoder makes of it what it makes of the bytes alone."""
     wrong: dict[str, list[str]] = {}
     gate = asyncio.Semaphore(AT_ONCE)
-    async with serve(replay) as server:
-        patient = connect(
-            server.base_url, connections=AT_ONCE, timeout=Timeout(connect_s=5, first_byte_s=15, idle_s=3, total_s=40)
-        )
-        strict = connect(server.base_url, connections=AT_ONCE, timeout=Timeout(connect_s=5, first_byte_s=5, idle_s=3, total_s=3))
+    context, ca_file = authority if tls else PLAIN
+    patience = Timeout(connect_s=5, first_byte_s=15, idle_s=3, total_s=40)
+    none = Timeout(connect_s=5, first_byte_s=5, idle_s=3, total_s=3)
+    async with serve(replay, tls=context) as server:
+        patient = connect(server.base_url, connections=AT_ONCE, timeout=patience, ca_file=ca_file)
+        strict = connect(server.base_url, connections=AT_ONCE, timeout=none, ca_file=ca_file)
 
         async def check(name: str) -> None:
             case, receiver = load(name), Decoding()

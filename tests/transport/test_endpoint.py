@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from pathlib import Path
 
@@ -217,6 +218,7 @@ def test_trusted_authorities(tmp_path: Path) -> None:
     bundle = client_context(None, {})
     assert len(bundle.get_ca_certs()) > 50
     assert bundle.check_hostname
+    assert ssl.OP_NO_RENEGOTIATION in bundle.options
     (tmp_path / "junk.pem").write_text("junk")
     for file, environ, named in (
         (str(tmp_path / "none.pem"), {}, "endpoint.ca_file"),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import time
 
 import pytest
-import trustme
 
 from batchrun import __version__
 from batchrun.job import Timeout
-from tests.transport.conftest import Kind, Opener
+from tests.transport.conftest import Authority, Kind, Opener
 from tests.transport.servers import CHUNKED, Asked, Peer, Recorder, serve, sized
 
 BODY = '{"model":"m","messages":["é"]}'.encode()
@@ -270,13 +268,8 @@ async def test_a_refused_connection_is_named(connect: Opener) -> None:
     assert ended.how == "connect"
 
 
-async def test_tls_is_verified(connect: Opener, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_tls_is_verified(connect: Opener, authority: Authority) -> None:
     """A certificate of an unknown authority is `tls`; with `ca_file` the same server is called."""
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    ca_file = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
 
     async def script(peer: Peer) -> None:
         for _ in range(2):
@@ -284,11 +277,11 @@ async def test_tls_is_verified(connect: Opener, tmp_path_factory: pytest.TempPat
             await peer.say(CHUNKED)
             await peer.chunks(*[b"x" * 1000] * 50)
 
-    async with serve(script, tls=context) as server:
+    async with serve(script, tls=authority.context) as server:
         ended = await connect(server.base_url).post("/v1/messages", BODY, Recorder())
         assert ended.how == "tls"
         assert "certificate" in ended.message.lower()
-        transport = connect(server.base_url, ca_file=str(ca_file))
+        transport = connect(server.base_url, ca_file=authority.ca_file)
         for _ in range(2):
             recorder = Recorder()
             assert (await transport.post("/v1/messages", BODY, recorder)).how == "complete"
@@ -297,13 +290,8 @@ async def test_tls_is_verified(connect: Opener, tmp_path_factory: pytest.TempPat
         assert server.connections == 1  # the refused handshake is not counted
 
 
-async def test_tls_that_is_cut_is_no_answer(connect: Opener, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_tls_that_is_cut_is_no_answer(connect: Opener, authority: Authority) -> None:
     """A connection that breaks under TLS ends the reply as it does without."""
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    ca_file = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -311,8 +299,8 @@ async def test_tls_that_is_cut_is_no_answer(connect: Opener, tmp_path_factory: p
         peer.writer.transport.abort()
 
     recorder = Recorder()
-    async with serve(script, tls=context) as server:
-        ended = await connect(server.base_url, ca_file=str(ca_file)).post("/v1/messages", BODY, recorder)
+    async with serve(script, tls=authority.context) as server:
+        ended = await connect(server.base_url, ca_file=authority.ca_file).post("/v1/messages", BODY, recorder)
     assert ended.how in {"closed", "reset"}
     assert recorder.body == b"hel"
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
-import trustme
 
 from batchrun.job import Timeout
 from batchrun.transport.own.pacing import FEWEST_STREAMS, LONGEST_GATHER_S, arrival_of, gather_s, look_s
 from batchrun.transport.own.transport import OwnTransport
+from tests.transport.conftest import Authority
 from tests.transport.servers import CHUNKED, Peer, Recorder, Script, own, serve
 
 BODY = b"{}"
@@ -77,16 +75,19 @@ async def stream(transport: OwnTransport, streams: int, marks: tuple[bytes, ...]
 
 @pytest.mark.parametrize("packets", [(1,) * EVENTS, BURST], ids=["one a packet", "a burst"])
 @pytest.mark.parametrize("marks", [(), (b"call",)], ids=["every time matters", "marked"])
-async def test_times_are_true_while_the_receiver_is_eager(marks: tuple[bytes, ...], packets: Sequence[int]) -> None:
+async def test_times_are_true_while_the_receiver_is_eager(
+    either: Authority, marks: tuple[bytes, ...], packets: Sequence[int]
+) -> None:
     """First byte and first call of 32 streams are told to 10 ms, though bytes are read a few times a second.
 
     Servers and client share one loop here, whose own lag counts too: the best of three runs is judged.
     """
+    context, ca_file = either
     best = [1.0, 1.0]
     for _ in range(3):
         pacer = Pacer(packets)
-        async with serve(pacer) as server:
-            recorders = await stream(own(server.base_url, connections=32), 32, marks)
+        async with serve(pacer, tls=context) as server:
+            recorders = await stream(own(server.base_url, connections=32, ca_file=ca_file), 32, marks)
         told = ([one.pieces[0][0] for one in recorders], [one.mark_at for one in recorders])
         for i, (true, seen) in enumerate(zip((pacer.first, pacer.calls), told, strict=True)):
             off = statistics.median(abs(a - b) for a, b in zip(sorted(true), sorted(seen), strict=True))
@@ -109,11 +110,12 @@ class Noted(Recorder):
         super().data(chunk, at)
 
 
-async def test_bytes_gather() -> None:
+async def test_bytes_gather(either: Authority) -> None:
     """An event does not cost a read: many come at once, before the first call and after it."""
+    context, ca_file = either
     recorders = [Noted() for _ in range(32)]
-    async with serve(Pacer()) as server:
-        transport = own(server.base_url, connections=32)
+    async with serve(Pacer(), tls=context) as server:
+        transport = own(server.base_url, connections=32, ca_file=ca_file)
         await asyncio.gather(*(transport.post("/v1/messages", b"%d" % i, one) for i, one in enumerate(recorders)))
         await transport.aclose()
     for eager, events in ((True, CALL_AT), (False, EVENTS - CALL_AT)):
@@ -139,11 +141,12 @@ async def test_a_slow_model_is_not_taken_for_silent_each_time() -> None:
     assert statistics.median(len(one.pieces) for one in recorders) <= 12
 
 
-async def test_more_than_a_buffer_may_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_a_buffer_may_gather(either: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit in one read is read by the next, though nothing comes to tell of it."""
+    context, ca_file = either
     monkeypatch.setattr("batchrun.transport.own.transport._BUFFER_BYTES", 64)
-    async with serve(Pacer()) as server:
-        await stream(own(server.base_url, connections=20), 20)
+    async with serve(Pacer(), tls=context) as server:
+        await stream(own(server.base_url, connections=20, ca_file=ca_file), 20)
 
 
 @pytest.mark.parametrize(
@@ -168,33 +171,8 @@ async def test_a_few_streams_are_read_as_they_come() -> None:
     assert min(len(one.pieces) for one in recorders) > EVENTS * 0.8
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> tuple[ssl.SSLContext, str]:
-    """A server's context and the file of the authority behind it."""
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    return context, str(tmp_path / "ca.pem")
-
-
-async def test_bytes_gather_under_tls(authority: tuple[ssl.SSLContext, str]) -> None:
-    """Under TLS bytes gather too once nobody is eager, and nothing is lost."""
-    context, ca_file = authority
-    async with serve(Pacer(), tls=context) as server:
-        recorders = await stream(own(server.base_url, connections=20, ca_file=ca_file), 20)
-    after = [sum(at > one.mark_at for at, _ in one.pieces) for one in recorders]
-    assert statistics.median(after) < (EVENTS - CALL_AT) * 0.8
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
-def either(request: pytest.FixtureRequest, authority: tuple[ssl.SSLContext, str]) -> tuple[ssl.SSLContext | None, str | None]:
-    """`authority`, or neither of the two."""
-    return authority if request.param else (None, None)
-
-
 async def test_gathered_bytes_keep_the_times_of_their_last_and_of_their_longest_silence(
-    either: tuple[ssl.SSLContext | None, str | None],
+    either: Authority,
 ) -> None:
     """Bytes are handed over late; what is told of them is when they came."""
     context, ca_file = either
@@ -240,7 +218,7 @@ def numbered(chance: random.Random) -> list[bytes]:
 
 
 async def test_nothing_is_lost_or_out_of_order_however_it_comes(
-    either: tuple[ssl.SSLContext | None, str | None],
+    either: Authority,
 ) -> None:
     """Every byte arrives once, and no time is before the one before it."""
     context, ca_file = either
@@ -272,7 +250,11 @@ def stalling(after: Callable[[Peer], object]) -> Script:
 
 @pytest.mark.parametrize("eager", [True, False], ids=["watched", "stopped"])
 @pytest.mark.parametrize("end", ["silence", "reset", "close"])
-async def test_ends_are_seen_away_from_the_loop(end: str, eager: bool) -> None:  # noqa: FBT001 - a parameter of the table
+async def test_ends_are_seen_away_from_the_loop(
+    either: Authority,
+    end: str,
+    eager: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
     """A stream that the loop does not read still ends by silence, reset and close; its last bytes count."""
     after: dict[str, Callable[[Peer], object]] = {
         "silence": lambda _: None,
@@ -280,8 +262,9 @@ async def test_ends_are_seen_away_from_the_loop(end: str, eager: bool) -> None: 
         "close": lambda peer: peer.writer.close(),
     }
     timeout = Timeout(connect_s=5, first_byte_s=5, idle_s=0.4, total_s=5)
-    async with serve(stalling(after[end])) as server:
-        transport = own(server.base_url, connections=20, timeout=timeout)
+    context, ca_file = either
+    async with serve(stalling(after[end]), tls=context) as server:
+        transport = own(server.base_url, connections=20, timeout=timeout, ca_file=ca_file)
         recorders = [Recorder(mark=b"never" if eager else b"call") for _ in range(20)]
         ends = await asyncio.gather(*(transport.post("/v1/messages", BODY, one) for one in recorders))
         await transport.aclose()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from pathlib import Path
 
 import h2.config
 import h2.connection
 import h2.events
 import httpx
 import pytest
-import trustme
 
 from batchrun.job import Endpoint, Timeout
 from batchrun.transport import Credential, open_transport
 from batchrun.transport.own.adapter import HttpxAdapter
 from batchrun.transport.own.transport import OwnTransport
+from tests.transport.conftest import Authority
 from tests.transport.servers import CHUNKED, Asked, Peer, Recorder, serve, sized
 
 BODY = b'{"model":"m"}'
@@ -164,15 +162,12 @@ async def speak_http2(peer: Peer) -> None:
         await peer.say(connection.data_to_send())
 
 
-async def test_http2_shares_one_connection(tmp_path: Path) -> None:
+async def test_http2_shares_one_connection(authority: Authority) -> None:
     """Ten calls at once are ten streams; one that is reset ends alone."""
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    context.set_alpn_protocols(["h2"])
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    async with serve(speak_http2, tls=context) as server:
-        endpoint = Endpoint(base_url=server.base_url, http2=True, ca_file=str(tmp_path / "ca.pem"), timeout=SHORT)
+    assert authority.context is not None
+    authority.context.set_alpn_protocols(["h2"])
+    async with serve(speak_http2, tls=authority.context) as server:
+        endpoint = Endpoint(base_url=server.base_url, http2=True, ca_file=authority.ca_file, timeout=SHORT)
         transport = open_transport(endpoint, Credential(), connections=10, environ={})
         assert (await transport.post("/v1/messages", b"first", Recorder())).how == "complete"
         recorders = [Recorder() for _ in range(10)]

@@ -7,8 +7,9 @@ from typing import cast
 
 from batchrun.job import Timeout
 from batchrun.transport.base import Bounds
-from batchrun.transport.own.connection import Connection, Shared
+from batchrun.transport.own.connection import Connection
 from batchrun.transport.own.deadlines import SHORTEST_SWEEP_S, Deadlines
+from batchrun.transport.own.shared import Shared
 from tests.transport.servers import CHUNKED, Peer, Recorder, own, serve, sized
 
 BODY = b"{}"
@@ -73,7 +74,7 @@ class Wire:
         self.aborted = False
 
     def get_extra_info(self, name: str) -> object:
-        """Be a plain socket, and no TLS one."""
+        """Be a socket."""
         return self if name == "socket" else None
 
     def fileno(self) -> int:
@@ -95,7 +96,7 @@ class Wire:
 
 def kept(shared: Shared) -> tuple[Connection, Wire]:
     """Return a connection that has been used before, and its wire."""
-    connection, wire = Connection(shared), Wire()
+    connection, wire = Connection(shared, None), Wire()
     connection.connection_made(cast("asyncio.BaseTransport", wire))
     return connection, wire
 
@@ -120,6 +121,16 @@ async def test_requests_of_one_moment_are_written_together_and_their_clocks_begi
     for connection, _ in pairs:
         connection.close()
     await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_new_connection_that_is_lost_before_its_exchange_ends_it_at_once() -> None:
+    """The server closed right after it had accepted: nobody would tell of that a second time."""
+    connection, wire = kept(Shared(asyncio.get_running_loop(), 1024, 1.0))
+    connection.connection_lost(None)
+    async with asyncio.timeout(1):
+        ended = await connection.exchange(b"request", Recorder(), BOUNDS, 1.0)
+    assert (ended.how, wire.written) == ("closed", [])
+    assert connection.untouched
 
 
 async def test_bytes_before_the_request_has_left_are_no_reply_to_it() -> None:

@@ -1,6 +1,7 @@
 """The fast transport: asyncio connections, httptools for HTTP/1.1, and reading that can wait.
 
-`transport` sends and keeps connections; `connection` is one socket and the exchange on it; `reply` turns
-its bytes into a head and a body; `deadlines` is the one timer for all time-outs; `pacing` decides when bytes
-may gather; `adapter` puts all of it behind httpx's interface.
+`transport` sends and keeps connections; `connection` is one socket and the exchange on it; `tls` is what the
+socket's bytes go through under https; `reply` turns bytes into a head and a body; `shared` is what connections
+have in common, of which `deadlines` is the one timer for all time-outs and `pacing` decides when bytes may gather;
+`adapter` puts all of it behind httpx's interface.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Sequence
 from operator import sub
 from time import monotonic
@@ -17,47 +18,15 @@ from typing import Final, cast
 
 from batchrun.records import Ended
 from batchrun.transport.base import DRAIN_S, ENOUGH, Bounds, Receiver, timed_out
-from batchrun.transport.own.deadlines import Deadlines
-from batchrun.transport.own.pacing import Gathered, Pacing
+from batchrun.transport.own.pacing import Gathered
 from batchrun.transport.own.reply import ReplyReader
+from batchrun.transport.own.shared import Shared
+from batchrun.transport.own.tls import Tls
 
 _GIVEN_UP: Final = Ended(how="closed", message="the transport was closed")
 
 _CONFIRM_S: Final = 0.002
 """Silence counts once the loop has polled its sockets again: after a long computation bytes may be waiting."""
-
-
-_WRITTEN_TOGETHER: Final = 8
-"""Requests written one right after the other find the endpoint awake: waking a gateway on this machine costs more than
-writing to it. So they wait for each other, though never past the event loop's next turn."""
-
-
-class Shared:
-    """What the connections of one transport have in common."""
-
-    __slots__ = ("_unwritten", "buffer", "deadlines", "loop", "pacing")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, buffer_size: int, shortest_limit_s: float) -> None:
-        """Allocate the buffer and the timers."""
-        self.loop = loop
-        self.buffer = memoryview(bytearray(buffer_size))
-        self.deadlines = Deadlines(loop, shortest_limit_s)
-        self.pacing = Pacing(loop, self.deadlines.running)
-        self._unwritten: list[Connection] = []
-
-    def write_soon(self, connection: Connection) -> None:
-        """Have `connection` write its request along with others."""
-        if not self._unwritten:
-            self.loop.call_soon(self._write)
-        self._unwritten.append(connection)
-        if len(self._unwritten) >= _WRITTEN_TOGETHER:
-            self._write()
-
-    def _write(self) -> None:
-        """Write all that waits."""
-        unwritten, self._unwritten = self._unwritten, []
-        for connection in unwritten:
-            connection.write_now()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -79,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         "_last_at",
         "_reader",
         "_receiver",
-        "_resumed",
+        "_secured",
         "_shared",
         "_started",
         "_tls",
@@ -91,11 +60,12 @@ class Connection(asyncio.BufferedProtocol):
         "unwritten",
     )
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, tls: Tls | None) -> None:
         """Begin without a socket: asyncio gives it in `connection_made`."""
         self._shared = shared
         self._transport: asyncio.Transport | None = None
-        self._tls = False  # then only the loop can read it
+        self._tls = tls
+        self._secured = shared.loop.create_future() if tls is not None else None
         self._reader: ReplyReader | None = None
         self._receiver: Receiver | None = None
         self._ended: asyncio.Future[Ended] | None = None
@@ -105,7 +75,6 @@ class Connection(asyncio.BufferedProtocol):
         self._last_at = 0.0
         self._done_at: float | None = None
         self._away = False
-        self._resumed = False  # TLS hands over what it held back, and after that it reads
         self._gathered: Gathered | None = None
         self.check_at = 0.0
         self.idle_since = 0.0
@@ -118,6 +87,15 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request can be written now."""
         return self.alive and self._transport is not None and not self._transport.is_closing()
 
+    async def secured(self) -> None:
+        """Wait for the end of the TLS handshake, where there is one. Raises what ended it, an `OSError`; then this is closed."""
+        try:
+            if self._secured is not None:
+                await self._secured
+        except BaseException:
+            self.close()
+            raise
+
     async def exchange(self, request: bytes, receiver: Receiver, bounds: Bounds, started: float | None = None) -> Ended:
         """Send `request`, push its reply into `receiver`, and return how that ended.
 
@@ -128,8 +106,10 @@ class Connection(asyncio.BufferedProtocol):
             if started is None:
                 self.unwritten = request
                 self._shared.write_soon(self)
+            elif self.usable:
+                self._write(request)
             else:
-                cast("asyncio.Transport", self._transport).write(request)
+                self._lost(None)  # it was, before this began
             return await ended
         finally:
             if not ended.done() or ended.cancelled():
@@ -141,7 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         if request and receiver is not None and ended is not None and not ended.done():
             self.unwritten = b""
             receiver.sent(monotonic())
-            cast("asyncio.Transport", self._transport).write(request)
+            self._write(request)
 
     def close(self) -> None:
         """Close the socket at once; an exchange that is under way ends as `closed`."""
@@ -159,10 +139,8 @@ class Connection(asyncio.BufferedProtocol):
         """Take the socket."""
         self._transport = cast("asyncio.Transport", transport)
         self.alive = True
-        self._tls = transport.get_extra_info("sslcontext") is not None
-        if self._tls:
-            # Stop the socket itself when we stop, and not after another 256 KB of what is encrypted.
-            self._transport.set_read_buffer_limits(high=1)  # type: ignore[attr-defined]  # TLS transports have it
+        if self._tls is not None:
+            self._shake_hands(self._tls, b"")
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Lend the shared buffer for one read."""
@@ -170,13 +148,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read."""
-        gathered = self._gathered
+        gathered, tls = self._gathered, self._tls
+        if tls is not None and not tls.secure:
+            self._shake_hands(tls, self._shared.buffer[:nbytes])
+            return
         if gathered is None:
             self._take(0, nbytes, monotonic())
-            return
-        if self._resumed:
-            self._take(0, nbytes, max(self._last_at, (gathered.times[0] + gathered.times[1]) / 2))
-            self._resumed = False
             return
         times, counts = gathered.taken()
         if times and times[-1] != self._last_at:
@@ -200,10 +177,6 @@ class Connection(asyncio.BufferedProtocol):
         """Read what is there, for a connection that has left the loop."""
         gathered = self._gathered
         if not self._away or gathered is None:
-            return
-        if self._tls:
-            self._resumed = len(gathered.times) > 1
-            cast("asyncio.Transport", self._transport).resume_reading()
             return
         try:
             count = os.readv(gathered.descriptor, [self._shared.buffer])
@@ -244,11 +217,34 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = ReplyReader(receiver, bounds.max_body)
         self._started = self._last_at = started
         self._first_at = self._done_at = None
-        self._resumed = False
         self.untouched = True
         self.check_at = started + min(bounds.first_byte_s, bounds.total_s)
         shared.deadlines.add(self)
         return ended
+
+    def _shake_hands(self, tls: Tls, received: memoryview | bytes) -> None:
+        """Go on with the TLS handshake."""
+        try:
+            if tls.shake_hands(received):
+                self._settle(None)
+        except ssl.SSLError as error:
+            self._settle(error)
+        cast("asyncio.Transport", self._transport).write(tls.to_send())
+
+    def _settle(self, error: OSError | None) -> None:
+        """Tell whoever waits for the end of the handshake, if it is not over."""
+        secured = self._secured
+        if secured is None or secured.done():
+            return
+        if error is None:
+            secured.set_result(None)
+        else:
+            secured.set_exception(error)
+            secured.exception()  # nobody may be waiting any more, and asyncio must not complain of that
+
+    def _write(self, data: bytes) -> None:
+        """Send, encrypted where there is TLS."""
+        cast("asyncio.Transport", self._transport).write(data if self._tls is None else self._tls.encrypt(data))
 
     def _take_gathered(self, nbytes: int, times: list[float], counts: list[int] | None) -> None:
         """Parse what had gathered: piece by piece where the bytes of each arrival are known and one of the times matters."""
@@ -263,15 +259,33 @@ class Connection(asyncio.BufferedProtocol):
                 begin = end
 
     def _any_matters(self, nbytes: int) -> bool:
-        """Tell whether a time could be taken at one of the bytes that were read; the receiver's `marks` say so."""
+        """Tell whether a time could be taken at one of the bytes that were read: the `marks` say so, where they can be seen."""
         receiver = self._receiver
         if receiver is None or not receiver.eager:
             return False
+        if self._tls is not None:
+            return True
         read = bytes(self._shared.buffer[:nbytes])
         return not receiver.marks or any(mark in read for mark in receiver.marks)
 
     def _take(self, begin: int, end: int, at: float, times: Sequence[float] = ()) -> None:
         """Parse one piece of the buffer, which arrived at the time `at`, or in several arrivals, of which that was the last."""
+        shared, tls = self._shared, self._tls
+        if tls is None:
+            self._parse(shared.buffer[begin:end], at, times)
+            return
+        count = tls.decrypt(shared.buffer[begin:end], shared.plain)
+        if count:
+            self._parse(shared.plain[:count], at, times)
+        transport = cast("asyncio.Transport", self._transport)
+        if answer := tls.to_send():
+            transport.write(answer)
+        if tls.closed:
+            self._lost(tls.broken)
+            transport.close()
+
+    def _parse(self, data: memoryview, at: float, times: Sequence[float]) -> None:
+        """Parse bytes of HTTP."""
         reader, receiver = self._reader, self._receiver
         if reader is None or receiver is None or self.unwritten:
             self.close()  # bytes that nobody asked for: the connection is not to be trusted
@@ -282,7 +296,7 @@ class Connection(asyncio.BufferedProtocol):
         self._last_at = at
         self.untouched = False
         try:
-            ended = reader.feed(self._shared.buffer[begin:end], at, times)
+            ended = reader.feed(data, at, times)
             if ended is None:
                 self._go_on(reader, at, len(times))
                 return
@@ -306,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._done_at is None:
                 self._done_at = at
                 self.check_at = min(self.check_at, at + DRAIN_S)
-        elif pacing.worth_waiting(reader.raw, at - self._first_at) and not (self._tls and receiver.eager):
+        elif pacing.worth_waiting(reader.raw, at - self._first_at):
             self._stay_away(eager=receiver.eager)
         else:
             self._return_to_loop()
@@ -318,12 +332,9 @@ class Connection(asyncio.BufferedProtocol):
             descriptor = transport.get_extra_info("socket").fileno()
             gathered = self._gathered = Gathered(self, descriptor)
             self._shared.pacing.register(descriptor)
-        gathered.exact = eager and not self._tls
-        if not self._away or (self._tls and not self._resumed):
-            transport.pause_reading()
-            if self._tls:
-                gathered.times.append(self._last_at)  # of the next packet nobody will tell: TLS takes it off the socket
+        gathered.exact = eager
         if not self._away:
+            transport.pause_reading()
             self._away = True
             self._shared.pacing.leave(gathered)
 
@@ -365,6 +376,7 @@ class Connection(asyncio.BufferedProtocol):
     def _lost(self, error: BaseException | None) -> None:
         """End what is under way, now that there is no connection any more."""
         self.alive = False
+        self._settle(error if isinstance(error, OSError) else ConnectionResetError("closed during the TLS handshake"))
         if self._reader is not None:
             self._finish(self._reader.end_of_stream(error), reusable=False)
 

@@ -51,7 +51,7 @@ class Gathered:
     """What has come to the socket of a connection that has left the loop, since it was last read.
 
     `times`: one an arrival, seconds. `counts`: the bytes that wait from then on, None where they are not asked for.
-    `exact`: its times matter, and its socket's bytes are the reply's. `hurried`: it was read for its silence.
+    `exact`: its times matter. `hurried`: it was read for its silence.
     """
 
     __slots__ = ("connection", "counts", "descriptor", "exact", "hurried", "times")

@@ -20,7 +20,9 @@ from batchrun.transport.address import Address, parse_base_url
 from batchrun.transport.base import Bounds, Call, Calls, Receiver, ended_connecting, timed_out
 from batchrun.transport.credential import Credential
 from batchrun.transport.headers import request_headers
-from batchrun.transport.own.connection import Connection, Shared
+from batchrun.transport.own.connection import Connection
+from batchrun.transport.own.shared import Shared
+from batchrun.transport.own.tls import Tls
 from batchrun.transport.trust import client_context
 
 _BUFFER_BYTES: Final = 256 * 1024
@@ -115,13 +117,18 @@ class OwnTransport(Calls):
         try:
             async with asyncio.timeout(limit):
                 _, connection = await shared.loop.create_connection(
-                    lambda: Connection(shared), address.host, address.port, ssl=self._trust, **self._resolving(shared.loop)
+                    lambda: Connection(shared, self._tls()), address.host, address.port, **self._resolving(shared.loop)
                 )
+                await connection.secured()
         except (OSError, UnicodeError) as error:
             ended = ended_connecting(error)
             return timed_out("timeout_connect", limit) if ended.how == "timeout_connect" else ended
         self._open.add(connection)
         return connection
+
+    def _tls(self) -> Tls | None:
+        """Return the TLS of a new connection, where there is any."""
+        return None if self._trust is None else Tls(self._trust, self._address.host)
 
     def _resolving(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """Return the options for a name with addresses of both families: not for a literal, and uvloop has none."""
