@@ -62,12 +62,18 @@ WHOLE = b"".join(map(event, range(EVENTS)))
 
 
 async def stream(transport: OwnTransport, streams: int, marks: tuple[bytes, ...] = ()) -> list[Recorder]:
+    """Run so many paced streams at once on a transport, and close it."""
+    recorders = await exchanged(transport, streams, marks)
+    await transport.aclose()
+    return recorders
+
+
+async def exchanged(transport: OwnTransport, streams: int, marks: tuple[bytes, ...]) -> list[Recorder]:
     """Run so many paced streams at once."""
     recorders = [Recorder(mark=b"call") for _ in range(streams)]
     for one in recorders:
         one.marks = marks
     ends = await asyncio.gather(*(transport.post("/v1/messages", b"%d" % i, one) for i, one in enumerate(recorders)))
-    await transport.aclose()
     assert {ended.how for ended in ends} == {"complete"}
     assert all(one.body == WHOLE for one in recorders)
     return recorders
@@ -120,6 +126,21 @@ async def test_bytes_gather(either: Authority) -> None:
         await transport.aclose()
     for eager, events in ((True, CALL_AT), (False, EVENTS - CALL_AT)):
         assert statistics.median(len(one.handed[eager]) for one in recorders) <= events * 0.6
+
+
+async def test_where_pieces_are_arrivals_a_read_is_handed_over_whole(either: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's counts of bytes, which cost a piece each to take apart, are asked for only until then."""
+    monkeypatch.setattr("batchrun.transport.own.pacing._AGREE_FOR", 1)
+    context, ca_file = either
+    handed = []
+    async with serve(Pacer(), tls=context) as server:
+        transport = own(server.base_url, connections=32, ca_file=ca_file)
+        for _ in range(2):
+            recorders = await exchanged(transport, 32, (b"call",))
+            handed.append(statistics.median(sum(at <= one.mark_at for at, _ in one.pieces) for one in recorders))
+        await transport.aclose()
+    assert handed[0] >= CALL_AT * 0.8
+    assert handed[1] <= CALL_AT * 0.6
 
 
 async def test_a_slow_model_is_not_taken_for_silent_each_time() -> None:

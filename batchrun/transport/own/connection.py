@@ -157,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         times, counts = gathered.taken()
         if times and times[-1] != self._last_at:
-            self._take_gathered(nbytes, times, counts)
+            self._take_gathered(nbytes, times, counts, exact=gathered.exact)
         else:
             self._take(0, nbytes, monotonic())
         if self._away and nbytes == len(self._shared.buffer):
@@ -246,17 +246,20 @@ class Connection(asyncio.BufferedProtocol):
         """Send, encrypted where there is TLS."""
         cast("asyncio.Transport", self._transport).write(data if self._tls is None else self._tls.encrypt(data))
 
-    def _take_gathered(self, nbytes: int, times: list[float], counts: list[int] | None) -> None:
+    def _take_gathered(self, nbytes: int, times: list[float], counts: list[int] | None, *, exact: bool) -> None:
         """Parse what had gathered: piece by piece where the bytes of each arrival are known and one of the times matters."""
+        reader, before = self._reader, 0 if self._reader is None else self._reader.pieces
         times[:2] = [max(at, self._last_at) for at in times[:2]]  # the middle between two looks may be before the last read
         if counts is None or len(counts) != len(times) or not self._any_matters(nbytes):
             self._take(0, nbytes, times[-1], times)
-            return
-        begin = 0
-        for at, end in zip(times, (*counts[:-1], nbytes), strict=True):
-            if begin < end:
-                self._take(begin, min(end, nbytes), at)
-                begin = end
+        else:
+            begin = 0
+            for at, end in zip(times, (*counts[:-1], nbytes), strict=True):
+                if begin < end:
+                    self._take(begin, min(end, nbytes), at)
+                    begin = end
+        if exact and reader is not None and reader is self._reader:  # the reply goes on
+            self._shared.pacing.compare(reader.pieces - before, len(times))
 
     def _any_matters(self, nbytes: int) -> bool:
         """Tell whether a time could be taken at one of the bytes that were read: the `marks` say so, where they can be seen."""
@@ -298,20 +301,18 @@ class Connection(asyncio.BufferedProtocol):
         try:
             ended = reader.feed(data, at, times)
             if ended is None:
-                self._go_on(reader, at, len(times))
+                self._go_on(reader, at)
                 return
         except Exception as error:  # noqa: BLE001 - the receiver's own: it goes to whoever awaits the exchange
             self._fail(error)
             return
         self._finish(ended, reusable=reader.reusable)
 
-    def _go_on(self, reader: ReplyReader, at: float, arrivals: int) -> None:
+    def _go_on(self, reader: ReplyReader, at: float) -> None:
         """After a read that did not end the reply: leave the loop where that is worth it, come back for the end."""
         receiver, bounds, pacing = self._receiver, self._bounds, self._shared.pacing
         if not reader.body or receiver is None or bounds is None:
             return
-        if arrivals and self._gathered is not None and self._gathered.exact:
-            pacing.compare(reader.pieces, arrivals)
         if self._first_at is None:
             self._first_at = at
             self.check_at = min(self.check_at, at + bounds.idle_s)

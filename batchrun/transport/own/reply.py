@@ -33,7 +33,7 @@ _FRAMING_TOO_LARGE: Final = Ended(how="too_large", message="the reply is all chu
 class ReplyReader:
     """Reads one reply. `raw` counts the bytes fed, `body` those handed over; `reusable` is true after a clean end.
 
-    `pieces` is how many the last read's body came in: chunks, in a chunked reply.
+    `pieces` is how many the body has come in: chunks, in a chunked reply.
     """
 
     __slots__ = (
@@ -100,7 +100,7 @@ class ReplyReader:
             self._head_due = False
             self._receiver.head(self._status, self._headers, at)
         parts = self._parts
-        self.pieces = len(parts)
+        self.pieces += len(parts)
         if parts:
             ended = self._hand_over_timed(times) if times and self._receiver.eager else None
             if parts and ended is None:
