@@ -1,16 +1,18 @@
 """CPU and memory of a whole run, `batchrun run` as a user types it, against the vendor's SDK on the same canned answers.
 
-    python tests/bench/bench_pipeline.py --peer FOLDER --sdk-python PYTHON      every line, about seven minutes
+    python tests/bench/bench_pipeline.py --peer FOLDER --sdk-python PYTHON      every line, about ten minutes
+    python tests/bench/bench_pipeline.py … --only https                         the lines with that in their names
     python tests/bench/bench_pipeline.py --peer FOLDER --rows 100000,1000000    peak memory by the number of rows
     python tests/bench/bench_pipeline.py --peer FOLDER --resume 100000          a run with all but 1,000 rows done
 
 FOLDER holds `canned-server.sh`, `paced-server.sh`, `canned/row.json` and `sdk_peer.py`; nginx, a C compiler and `taskset` are
-needed. PYTHON has the SDK (with its aiohttp extra). The server has one core, the client the other. Ours and theirs run in
-turns, each in a process of its own; ours counts from the interpreter's first instruction to its last (reading, checking, the
-gate, calls, journal, scoring, Parquet, reports), theirs from its first call to its last, its imports left out. The package is
-compiled beforehand, as pip compiles one that it installs: from a checkout that may not write bytecode every start takes
-0.15 s more. Prints JSON lines: the medians of CPU microseconds a call, and of the ratios pair by pair. CPU and peak memory
-are what the kernel tells the parent of a process that has ended.
+needed. "https" is the paced server behind an nginx that speaks TLS. PYTHON has the SDK (with its aiohttp extra). The server
+has one core, the client the other. Ours and theirs run in turns, each in a process of its own; ours counts from the
+interpreter's first instruction to its last (reading, checking, the gate, calls, journal, scoring, Parquet, reports), theirs
+from its first call to its last, its imports left out. The package is compiled beforehand, as pip compiles one that it
+installs: from a checkout that may not write bytecode every start takes 0.15 s more. Prints JSON lines: the medians of CPU
+microseconds a call, and of the ratios pair by pair. CPU and peak memory are what the kernel tells the parent of a process
+that has ended.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import trustme
 
 import batchrun
 
@@ -51,7 +56,30 @@ LINES = (
     Line("canned", "small", 20_000, 512, best=False),
     Line("canned", "large", 6_000, 32),
     Line("paced", "large/g20000", 256, 64),
+    Line("https", "large/g20000", 256, 64),
 )
+TLS_FRONT = """
+worker_processes 1;
+daemon off;
+pid {folder}/front.pid;
+error_log {folder}/front.log;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    upstream paced {{ server {paced}; keepalive 4096; }}
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/front.pem;
+        ssl_certificate_key {folder}/front.pem;
+        keepalive_requests 1000000;
+        client_body_buffer_size 64k;
+        location / {{
+            proxy_pass http://paced; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_buffering off; proxy_read_timeout 600s;
+        }}
+    }}
+}}
+"""
 PEERS = {"sdk stream": ("--style", "stream"), "sdk best": ("--style", "create", "--transport", "aiohttp")}
 
 
@@ -98,9 +126,12 @@ def write_rows(path: Path, count: int, peer: Path, *, answer: str = "small", sma
     return path
 
 
-def table(peer: Path, sdk_python: str, rounds: int, bases: dict[str, str], work: Path) -> None:
-    """Measure every line, all clients in turns."""
+def table(peer: Path, sdk_python: str, rounds: int, only: str, bases: dict[str, str], work: Path) -> None:
+    """Measure every line that has `only` in its name, all clients in turns."""
     for line in LINES:
+        title = f"{line.server} {line.path} c={line.concurrency}"
+        if only not in title:
+            continue
         base = f"{bases[line.server]}/{line.path}"
         dataset = write_rows(work / "rows.jsonl", line.calls, peer, answer=line.path.partition("/")[0])
         peers = {name: options for name, options in PEERS.items() if line.best or name == "sdk stream"}
@@ -114,7 +145,7 @@ def table(peer: Path, sdk_python: str, rounds: int, bases: dict[str, str], work:
             for name, options in peers.items():
                 theirs = ran([sdk_python, str(peer / "sdk_peer.py"), base, calls, str(line.concurrency), *options])
                 kept[name].append(float(json.loads(theirs.out.splitlines()[-1])["us_call"]))
-        told: dict[str, Any] = {"line": f"{line.server} {line.path} c={line.concurrency}", "peak_mb": round(peak)}
+        told: dict[str, Any] = {"line": title, "peak_mb": round(peak)}
         for name, costs in kept.items():
             told[f"{name} us"] = round(statistics.median(costs))
             if name != "batchrun":
@@ -166,6 +197,36 @@ def resume(peer: Path, rows: int, base: str, work: Path, missing: int = 1000) ->
     print(json.dumps({"resume": rows, "missing": missing, "cpu_s_to_the_first_call": round(cpu_s, 2)}), flush=True)
 
 
+def await_listener(port: int, tries: int = 250) -> None:
+    """Wait until something listens, for five seconds at most; raises `TimeoutError`."""
+    for _ in range(tries):
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens at port {port}")
+
+
+@contextmanager
+def tls_front(paced: str) -> Iterator[str]:
+    """Have a TLS server on core 0 in front of the paced one and yield its address; clients trust it by `SSL_CERT_FILE`."""
+    with tempfile.TemporaryDirectory(prefix="batchrun-bench-") as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(f"{folder}/authority.pem")
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(f"{folder}/front.pem")
+        Path(folder, "front.conf").write_text(TLS_FRONT.format(folder=folder, port=port, paced=paced.removeprefix("http://")))
+        free.close()
+        front = subprocess.Popen(["taskset", "-c", "0", "nginx", "-c", f"{folder}/front.conf"])
+        os.environ["SSL_CERT_FILE"] = f"{folder}/authority.pem"
+        try:
+            await_listener(port)
+            yield f"https://127.0.0.1:{port}"
+        finally:
+            front.terminate()
+            front.wait()
+
+
 @contextmanager
 def servers(peer: Path) -> Iterator[dict[str, str]]:
     """Have both servers on core 0 and yield their addresses."""
@@ -177,7 +238,8 @@ def servers(peer: Path) -> Iterator[dict[str, str]]:
             for name, script in names.items():
                 done = subprocess.run(["bash", script, "start", "0"], check=True, stdout=subprocess.PIPE, text=True, env=environ)
                 bases[name] = done.stdout.strip().splitlines()[-1]
-            yield bases
+            with tls_front(bases["paced"]) as bases["https"]:
+                yield bases
         finally:
             for script in names.values():
                 subprocess.run(["bash", script, "stop"], check=False, env=environ)
@@ -187,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=Path, required=True)
     parser.add_argument("--sdk-python", help="a Python that has the vendor's SDK")
+    parser.add_argument("--only", default="", help="measure only the lines with this in their names")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", help="numbers of rows, with commas between them: measure memory in place of time")
     parser.add_argument("--resume", type=int, help="a number of rows: measure how a run goes on in place of the table")
@@ -198,7 +261,7 @@ def main() -> None:
         if given.resume:
             resume(given.peer, given.resume, f"{bases['canned']}/small", Path(work))
         if given.sdk_python:
-            table(given.peer, given.sdk_python, given.rounds, bases, Path(work))
+            table(given.peer, given.sdk_python, given.rounds, given.only, bases, Path(work))
 
 
 if __name__ == "__main__":
