@@ -167,6 +167,34 @@ class Recorder:
             self.done = True
 
 
+class Wire:
+    """Stands for a socket's asyncio transport: keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.aborted = False
+
+    def get_extra_info(self, name: str) -> object:
+        """Be a socket."""
+        return self if name == "socket" else None
+
+    def fileno(self) -> int:
+        """Be none that can be read without the loop."""
+        return -1
+
+    def is_closing(self) -> bool:
+        """Tell whether it was aborted."""
+        return self.aborted
+
+    def abort(self) -> None:
+        """Close."""
+        self.aborted = True
+
+    def write(self, data: bytes) -> None:
+        """Keep the bytes."""
+        self.written.append(data)
+
+
 def own(base_url: str, *, connections: int, timeout: Timeout | None = None, ca_file: str | None = None) -> OwnTransport:
     """Open a transport."""
     endpoint = Endpoint(base_url=base_url, timeout=timeout or Timeout(total_s=20), ca_file=ca_file)

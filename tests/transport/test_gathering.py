@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from batchrun.job import Timeout
-from batchrun.transport.own.pacing import FEWEST_STREAMS, LONGEST_GATHER_S, arrival_of, gather_s, look_s
+from batchrun.transport.own.pacing import FEWEST_STREAMS, LONGEST_GATHER_S, gather_s, look_s
+from batchrun.transport.own.reply import arrival_of
 from batchrun.transport.own.transport import OwnTransport
 from tests.transport.conftest import Authority
 from tests.transport.servers import CHUNKED, Peer, Recorder, Script, own, serve

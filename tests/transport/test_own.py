@@ -10,7 +10,7 @@ from batchrun.transport.base import Bounds
 from batchrun.transport.own.connection import Connection
 from batchrun.transport.own.deadlines import SHORTEST_SWEEP_S, Deadlines
 from batchrun.transport.own.shared import Shared
-from tests.transport.servers import CHUNKED, Peer, Recorder, own, serve, sized
+from tests.transport.servers import CHUNKED, Peer, Recorder, Wire, own, serve, sized
 
 BODY = b"{}"
 BOUNDS = Bounds(connect_s=5, first_byte_s=5, idle_s=5, total_s=20, max_body=1 << 20)
@@ -64,34 +64,6 @@ async def test_a_long_computation_is_no_silence() -> None:
         assert (await task).how == "complete"
         await transport.aclose()
     assert recorder.body == b"helloagain"
-
-
-class Wire:
-    """Stands for a socket's asyncio transport: keeps what is written to it."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.aborted = False
-
-    def get_extra_info(self, name: str) -> object:
-        """Be a socket."""
-        return self if name == "socket" else None
-
-    def fileno(self) -> int:
-        """Be none that can be read without the loop."""
-        return -1
-
-    def is_closing(self) -> bool:
-        """Tell whether it was aborted."""
-        return self.aborted
-
-    def abort(self) -> None:
-        """Close."""
-        self.aborted = True
-
-    def write(self, data: bytes) -> None:
-        """Keep the bytes."""
-        self.written.append(data)
 
 
 def kept(shared: Shared) -> tuple[Connection, Wire]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
+from typing import cast
 
 import pytest
 import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchrun.transport.own.connection import Connection
+from batchrun.transport.own.shared import Shared
 from batchrun.transport.own.tls import RECORD_BYTES, Tls
 from tests.transport.conftest import Authority
-from tests.transport.servers import CHUNKED, Peer, Recorder, own, serve, sized
+from tests.transport.servers import CHUNKED, Peer, Recorder, Wire, own, serve, sized
 
 BODY = b"{}"
 AUTHORITY = trustme.CA()
@@ -175,15 +179,14 @@ async def test_a_server_that_leaves_in_the_handshake_cannot_be_connected_to(rese
 
 
 async def test_a_handshake_that_is_cancelled_closes_its_socket() -> None:
-    """Nothing is left behind, and asyncio has nothing to complain of."""
-    seen = asyncio.Event()
-    complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    """Nothing is left behind."""
+    seen, left = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         seen.set()
-        assert await peer.gone()
+        await peer.gone()
+        left.set()
 
     async with serve(script) as server:
         transport = own(server.base_url.replace("http", "https"), connections=1)
@@ -191,9 +194,36 @@ async def test_a_handshake_that_is_cancelled_closes_its_socket() -> None:
         await seen.wait()
         call.cancel()
         await asyncio.wait([call])
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(left.wait(), 5)
         await transport.aclose()
     assert call.cancelled()
+
+
+async def test_a_server_that_is_refused_is_told_so() -> None:
+    """Before its connection is closed."""
+    connection = Connection(Shared(asyncio.get_running_loop(), 1 << 16, 1.0), client())
+    wire, remote = Wire(), Remote(name="other.test")
+    connection.connection_made(cast("asyncio.BaseTransport", wire))
+    answer = remote.answer(b"".join(wire.written))
+    wire.written.clear()
+    connection.get_buffer(0)[: len(answer)] = answer
+    connection.buffer_updated(len(answer))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await connection.secured()
+    assert wire.aborted
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
+        remote.answer(b"".join(wire.written))
+
+
+async def test_a_handshake_that_nobody_waits_for_any_more_is_no_complaint() -> None:
+    """The call was cancelled as its connection was made, and then the connection broke."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    connection = Connection(Shared(asyncio.get_running_loop(), 1024, 1.0), client())
+    connection.connection_lost(ConnectionResetError("broken"))
+    del connection
+    gc.collect()
+    await asyncio.sleep(0)
     assert complaints == []
 
 

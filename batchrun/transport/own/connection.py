@@ -17,7 +17,8 @@ from time import monotonic
 from typing import Final, cast
 
 from batchrun.records import Ended
-from batchrun.transport.base import DRAIN_S, ENOUGH, Bounds, Receiver, timed_out
+from batchrun.transport.base import DRAIN_S, Bounds, Receiver
+from batchrun.transport.own.deadlines import due_by
 from batchrun.transport.own.pacing import Gathered
 from batchrun.transport.own.reply import ReplyReader
 from batchrun.transport.own.shared import Shared
@@ -348,22 +349,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
     def _overdue(self, bounds: Bounds, now: float) -> Ended | None:
-        """Return the end that is due by now; else set `check_at` to the next moment at which one could be."""
-        if self._done_at is not None and now >= self._done_at + DRAIN_S:
-            return ENOUGH
-        total_until = self._started + bounds.total_s
-        if now >= total_until:
-            return timed_out("timeout_total", bounds.total_s)
-        if self._first_at is None:
-            silent_until = self._started + bounds.first_byte_s
-            if now >= silent_until:
-                return timed_out("timeout_first_byte", bounds.first_byte_s)
-        else:
-            silent_until = self._last_at + bounds.idle_s
-            if now >= silent_until:
-                return timed_out("timeout_idle", bounds.idle_s)
-        self.check_at = min(silent_until, total_until, self._done_at + DRAIN_S if self._done_at is not None else total_until)
-        return None
+        """Return the end that is due by now; else the next moment at which one could be is `check_at`."""
+        due, self.check_at = due_by(now, bounds, self._started, self._first_at, self._last_at, self._done_at)
+        return due
 
     def _confirm(self, ended: asyncio.Future[Ended] | None) -> None:
         """End the exchange for its silence, if it is the same one and still silent."""

@@ -11,6 +11,9 @@ import asyncio
 from time import monotonic
 from typing import Final, Protocol
 
+from batchrun.records import Ended
+from batchrun.transport.base import DRAIN_S, ENOUGH, Bounds, timed_out
+
 SHORTEST_SWEEP_S: Final = 0.04
 LONGEST_SWEEP_S: Final = 0.25
 _SWEEPS_PER_LIMIT: Final = 200
@@ -56,3 +59,25 @@ class Deadlines:
             self._timer = self._loop.call_later(self._sweep_s, self._sweep)
         for timed in due:
             timed.check(now)
+
+
+def due_by(
+    now: float, bounds: Bounds, started: float, first_at: float | None, last_at: float, done_at: float | None
+) -> tuple[Ended | None, float]:
+    """Return the end of an exchange that is due by now, if one is, and the next moment at which one could be.
+
+    It `started`, the first and the last of its body's bytes came, and its receiver was done; None: not yet.
+    """
+    total_until = started + bounds.total_s
+    enough_at = total_until if done_at is None else done_at + DRAIN_S
+    if first_at is None:
+        silence, silent_until = timed_out("timeout_first_byte", bounds.first_byte_s), started + bounds.first_byte_s
+    else:
+        silence, silent_until = timed_out("timeout_idle", bounds.idle_s), last_at + bounds.idle_s
+    if done_at is not None and now >= enough_at:
+        return ENOUGH, now
+    if now >= total_until:
+        return timed_out("timeout_total", bounds.total_s), now
+    if now >= silent_until:
+        return silence, now
+    return None, min(silent_until, total_until, enough_at)

@@ -20,7 +20,7 @@ import array
 import asyncio
 import math
 import sys
-from collections.abc import Sequence, Sized
+from collections.abc import Sized
 from time import monotonic
 from typing import Final, Protocol
 
@@ -196,14 +196,3 @@ class Pacing:
         if sys.platform == "linux":
             fcntl.ioctl(descriptor, termios.FIONREAD, self._waiting)
         return self._waiting[0]
-
-
-def arrival_of(piece: int, pieces: int, times: Sequence[float]) -> float:
-    """Return when one of so many pieces came, by the arrivals' times: exact where they are as many.
-
-    Else as if the pieces had been spread evenly over the arrivals, of which one may have brought several.
-    """
-    place = min(max((piece + 0.5) * len(times) / pieces - 0.5, 0.0), len(times) - 1.0)
-    before = int(place)
-    after = min(before + 1, len(times) - 1)
-    return times[before] + (place - before) * (times[after] - times[before])

@@ -19,7 +19,6 @@ import httptools
 
 from batchrun.records import Ended
 from batchrun.transport.base import COMPLETE, ENOUGH, MAX_HEAD_BYTES, MAX_HEADERS, Receiver, brief, ended_by_loss
-from batchrun.transport.own.pacing import arrival_of
 
 _FRAMING_PER_BYTE: Final = 32
 """Bytes of framing allowed for each byte of body: one-byte chunks have 5, with a small extension 20."""
@@ -215,3 +214,14 @@ class ReplyReader:
     def _ambiguous(self) -> bool:
         """Tell whether two framings were given: what follows on such a connection cannot be trusted."""
         return "transfer-encoding" in self._headers and "content-length" in self._headers
+
+
+def arrival_of(piece: int, pieces: int, times: Sequence[float]) -> float:
+    """Return when one of so many pieces came, by the arrivals' times: exact where they are as many.
+
+    Else as if the pieces had been spread evenly over the arrivals, of which one may have brought several.
+    """
+    place = min(max((piece + 0.5) * len(times) / pieces - 0.5, 0.0), len(times) - 1.0)
+    before = int(place)
+    after = min(before + 1, len(times) - 1)
+    return times[before] + (place - before) * (times[after] - times[before])
