@@ -23,6 +23,7 @@ from msgspec import Struct
 from batchrun.records import Form, Reply, ToolUse
 from batchrun.wire.arguments import tool_use
 from batchrun.wire.json_text import MAX_DEPTH, encode, encode_as_came, joined_surrogates, nested_deeper, raw_at, raw_items
+from batchrun.wire.runs import Run
 from batchrun.wire.spoiled import bounded
 from batchrun.wire.usage import merge_usage, split_usage
 
@@ -151,12 +152,12 @@ class ChatState:
         """Tell whether no choice has arrived at all."""
         return not self._choices
 
-    def take(self, lines: Sequence[bytes], at: int) -> int:
-        """Apply frequent chunks from `lines[at]` on; return the place of the first that `apply` must see."""
+    def take(self, items: Sequence[bytes | Run], at: int) -> int:
+        """Apply frequent chunks from `items[at]` on; return the place of the first that `apply` must see, or that is no chunk."""
         choices, decode = self._choices, _decode
-        for place in range(at, len(lines)):
-            line = lines[place]
-            if len(line) > 2 * MAX_DEPTH and nested_deeper(line):
+        for place in range(at, len(items)):
+            line = items[place]
+            if isinstance(line, tuple) or (len(line) > 2 * MAX_DEPTH and nested_deeper(line)):
                 return place
             try:
                 chunk = decode(line)
@@ -175,7 +176,7 @@ class ChatState:
             if delta.content:
                 state.text.append(delta.content)
             self.events += 1
-        return len(lines)
+        return len(items)
 
     def apply(self, chunk: Mapping[str, Any], text: bytes) -> None:
         """Apply one chunk, or a whole completion, of any shape; `text` is its JSON."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec import Struct
 
@@ -23,6 +23,7 @@ from batchrun.records import Form, Reply, ToolUse
 from batchrun.wire import usual
 from batchrun.wire.arguments import tool_use
 from batchrun.wire.json_text import encode_as_came, joined_surrogates, raw_at, raw_items
+from batchrun.wire.runs import KINDS, Run
 from batchrun.wire.spoiled import MAX_PIECES, SpoiledError, bounded
 from batchrun.wire.usage import from_bedrock, merge_usage, split_usage
 from batchrun.wire.usual import BlockDelta, Ping
@@ -101,17 +102,14 @@ class MessagesState:
         """Tell whether nothing but pings and unknown events has arrived."""
         return not self._started and not self._blocks and self.stop_reason is None and not self.closed
 
-    def take(self, lines: Sequence[bytes], at: int) -> int:
-        """Apply usual events from `lines[at]` on, up to the end mark; return the place of the first that `apply` must see.
+    def take(self, items: Sequence[bytes | Run], at: int) -> int:
+        """Apply usual events from `items[at]` on, up to the end mark; return the place of the first that `apply` must see.
 
-        `lines` are as `usual.read_all` wants them, or one alone.
+        `items` are a block's lines, as `usual.read_all` wants them, and its runs; from a later place on, or alone, lines.
         """
-        events: Iterable[Any] | None = usual.read_all(lines) if at == 0 and len(lines) > 1 else None
-        if events is None:
-            events = map(usual.read, islice(lines, at, None))
         index, fits = None, None  # of the block that the last delta belonged to
-        after, silent = len(lines), 0
-        for place, event in enumerate(events, at):
+        after, silent = len(items), 0
+        for place, event in enumerate(_decoded(items, at), at):
             kind = type(event)
             if kind is BlockDelta:
                 delta = event.delta
@@ -130,7 +128,7 @@ class MessagesState:
                 after = place
                 break
             elif self.closed:
-                silent += len(lines) - (place + 1)  # what follows counts for nothing
+                silent += len(items) - (place + 1)  # what follows counts for nothing
                 break
             else:
                 index = None  # it may be another block's from now on
@@ -203,6 +201,16 @@ class MessagesState:
         else:
             self._started, self._id, self._model = True, _string(message_id), _string(model)
         merge_usage(self.usage, usage)
+
+    def _take_run(self, run: Run) -> bool:
+        """Take deltas that were joined; False where their block is not there or of another kind."""
+        kind, index, text, count = run
+        block = self._at.get(index)
+        if block is None or block.fits is not KINDS[kind]:
+            return False
+        block.parts.append(text)
+        self.events += count - 1
+        return True
 
     def _take_start(self, event: usual.MessageStart) -> bool:
         message = event.message
@@ -335,6 +343,7 @@ class MessagesState:
 
 
 _STEPS: Final[Mapping[type, Any]] = {
+    tuple: MessagesState._take_run,  # noqa: SLF001  # its own table
     usual.MessageStart: MessagesState._take_start,  # noqa: SLF001  # its own table
     usual.BlockStart: MessagesState._take_block,  # noqa: SLF001  # its own table
     usual.BlockStop: MessagesState._take_block_stop,  # noqa: SLF001  # its own table
@@ -349,6 +358,19 @@ _HANDLERS: Final = {
     "message_delta": MessagesState._message_delta,  # noqa: SLF001  # its own table
     "message_stop": MessagesState._message_stop,  # noqa: SLF001  # its own table
 }
+
+
+def _decoded(items: Sequence[bytes | Run], at: int) -> Iterable[Any]:
+    """Return the event of each line from `items[at]` on, None where it is not usual, and the runs as they are."""
+    if at:
+        return map(usual.read, islice(cast("Sequence[bytes]", items), at, None))
+    lines = [item for item in items if isinstance(item, bytes)]
+    together = usual.read_all(lines) if len(lines) > 1 else None
+    events = map(usual.read, lines) if together is None else together
+    if len(lines) == len(items):
+        return events
+    following = iter(events)
+    return (next(following) if isinstance(item, bytes) else item for item in items)
 
 
 def _append(block: _Block, part: object) -> None:

@@ -8,13 +8,14 @@ decoded and error events are ignored, and after the end mark everything is. Refu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from batchrun.wire.chat import ChatState
 from batchrun.wire.complaint import Complaint, find_complaint, plain
 from batchrun.wire.json_text import decode_envelope
 from batchrun.wire.messages import EVENTS, MessagesState
+from batchrun.wire.runs import Run, events_in, take_apart
 from batchrun.wire.sse import EventBuffer, bare_events, events, has_fields, is_torn, plain_data, plain_names
 from batchrun.wire.status import Oddity
 
@@ -82,9 +83,9 @@ class StreamReader:
         block = self._buffer.block()
         if block is None:
             return False
-        lines = plain_data(block) if self._events is events else None
-        if lines is not None:
-            self._plain(lines, block)
+        items = take_apart(block) if self._events is events else None
+        if items is not None:
+            self._plain(items, block)
         else:
             self.seen = self.seen or has_fields(block)
             for name, data in self._events(block):
@@ -105,22 +106,23 @@ class StreamReader:
                 self._exact(name, data, cut=True)
         self._look()
 
-    def _plain(self, lines: list[bytes], block: bytes) -> None:
+    def _plain(self, items: Sequence[bytes | Run], block: bytes) -> None:
         """Apply the events of a plain block: the frequent ones in one go, the others one by one."""
         self.seen = True
-        place = 0
-        names: list[bytes] = []
+        place = self._taken(items, 0)
+        if place == len(items) or self.complete:
+            return
+        place, lines, names = events_in(items[:place]), plain_data(block) or [], plain_names(block)
         while place < len(lines) and not self.complete:
-            place = self._taken(lines, place)
-            if place < len(lines):
-                names = names or plain_names(block)
-                self._exact(names[place], lines[place])
-                place += 1
+            self._exact(names[place], lines[place])
+            place += 1
+            if not self.complete:
+                place = self._taken(lines, place)
 
-    def _taken(self, lines: list[bytes], place: int) -> int:
-        """Apply usual events from `lines[place]` on; return the place of the first that is none."""
+    def _taken(self, items: Sequence[bytes | Run], place: int) -> int:
+        """Apply usual events from `items[place]` on; return the place of the first that is none."""
         state = self.state or MessagesState()
-        after = state.take(lines, place)
+        after = state.take(items, place)
         if after > place:
             self.state = state
             self.complete = self.complete or state.closed

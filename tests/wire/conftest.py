@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from unittest.mock import patch
 
 import pytest
 
 from batchrun.records import Ended, Failure, Reply
+from batchrun.wire import runs, stream
 from batchrun.wire.reply import ReplyDecoder
+from batchrun.wire.sse import plain_data
 
 NOW = 1_800_000_000.0
 Read = Callable[..., Reply | Failure]
@@ -21,12 +24,19 @@ def read_chunks(
     ended: Ended | None = None,
     max_bytes: int = 1 << 26,
 ) -> Reply | Failure:
-    """Decode one response that came in these chunks."""
-    decoder = ReplyDecoder(max_bytes=max_bytes)
-    decoder.head(status, headers or {})
-    for chunk in chunks:
-        decoder.feed(chunk)
-    return decoder.finish(ended or Ended(how="complete"), now=NOW)
+    """Decode one response that came in these chunks, and again without the extension in C: it changes nothing."""
+    found = []
+    kept = tuple(chunks)
+    for take_apart in (runs.take_apart, plain_data):
+        with patch.object(stream, "take_apart", take_apart):
+            decoder = ReplyDecoder(max_bytes=max_bytes)
+            decoder.head(status, headers or {})
+            for chunk in kept:
+                decoder.feed(chunk)
+            outcome = decoder.finish(ended or Ended(how="complete"), now=NOW)
+            found.append((outcome, decoder.events, decoder.first_event, decoder.first_call, decoder.complete))
+    assert found[0] == found[1]
+    return found[0][0]
 
 
 @pytest.fixture
