@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from batchrun.job import Timeout
+from batchrun.transport.own.arrivals import Arrivals, PythonArrivals
 from batchrun.transport.own.pacing import FEWEST_STREAMS, LONGEST_GATHER_S, gather_s, look_s
 from batchrun.transport.own.reply import arrival_of
 from batchrun.transport.own.transport import OwnTransport
@@ -117,8 +118,10 @@ class Noted(Recorder):
         super().data(chunk, at)
 
 
-async def test_bytes_gather(either: Authority) -> None:
+@pytest.mark.parametrize("arrivals", dict.fromkeys([PythonArrivals, Arrivals]), ids=lambda kind: kind.__module__)
+async def test_bytes_gather(either: Authority, arrivals: type[PythonArrivals], monkeypatch: pytest.MonkeyPatch) -> None:
     """An event does not cost a read: many come at once, before the first call and after it."""
+    monkeypatch.setattr("batchrun.transport.own.pacing.Arrivals", arrivals)
     context, ca_file = either
     recorders = [Noted() for _ in range(32)]
     async with serve(Pacer(), tls=context) as server:

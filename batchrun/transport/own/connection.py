@@ -19,7 +19,6 @@ from typing import Final, cast
 from batchrun.records import Ended
 from batchrun.transport.base import DRAIN_S, Bounds, Receiver
 from batchrun.transport.own.deadlines import due_by
-from batchrun.transport.own.pacing import Gathered
 from batchrun.transport.own.reply import ReplyReader
 from batchrun.transport.own.shared import Shared
 from batchrun.transport.own.tls import Tls
@@ -35,17 +34,18 @@ class Connection(asyncio.BufferedProtocol):
 
     `unwritten` is a request that has not left yet; where it leaves on a kept connection, its receiver's clock begins.
 
-    The loop reads it, until it leaves the loop (`_away`): then it is read when `pacing` says, and the arrivals since
-    the last read are in `_gathered`, which is None until the connection leaves for the first time.
+    The loop reads it, until it leaves the loop (`_away`): then it is read when `pacing` says, which knows of the arrivals
+    since the last read. `_descriptor` is the socket's, from the first time on that the connection leaves.
     """
 
     __slots__ = (
         "_away",
         "_bounds",
+        "_descriptor",
         "_done_at",
         "_ended",
+        "_exact",
         "_first_at",
-        "_gathered",
         "_last_at",
         "_reader",
         "_receiver",
@@ -76,7 +76,8 @@ class Connection(asyncio.BufferedProtocol):
         self._last_at = 0.0
         self._done_at: float | None = None
         self._away = False
-        self._gathered: Gathered | None = None
+        self._exact = False  # the times of what gathers matter
+        self._descriptor: int | None = None
         self.check_at = 0.0
         self.idle_since = 0.0
         self.alive = False
@@ -149,20 +150,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read."""
-        gathered, tls = self._gathered, self._tls
+        shared, descriptor, tls = self._shared, self._descriptor, self._tls
         if tls is not None and not tls.secure:
-            self._shake_hands(tls, self._shared.buffer[:nbytes])
+            self._shake_hands(tls, shared.buffer[:nbytes])
             return
-        if gathered is None:
+        if descriptor is None:
             self._take(0, nbytes, monotonic())
             return
-        times, counts = gathered.taken()
+        times, counts = shared.pacing.take(descriptor)
         if times and times[-1] != self._last_at:
-            self._take_gathered(nbytes, times, counts, exact=gathered.exact)
+            self._take_gathered(nbytes, times, counts, exact=self._exact)
         else:
             self._take(0, nbytes, monotonic())
-        if self._away and nbytes == len(self._shared.buffer):
-            gathered.times.append(self._last_at)  # there may be more, of which nobody will tell again
+        if self._away and nbytes == len(shared.buffer):
+            shared.pacing.note(descriptor, self._last_at)  # there may be more, of which nobody will tell again
 
     def eof_received(self) -> None:
         """End the exchange where the server stopped sending."""
@@ -176,13 +177,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def read_now(self) -> None:
         """Read what is there, for a connection that has left the loop."""
-        gathered = self._gathered
-        if not self._away or gathered is None:
+        shared, descriptor = self._shared, self._descriptor
+        if not self._away or descriptor is None:
             return
         try:
-            count = os.readv(gathered.descriptor, [self._shared.buffer])
+            count = os.readv(descriptor, [shared.buffer])
         except (BlockingIOError, InterruptedError):
-            gathered.taken()
+            shared.pacing.take(descriptor)
         except OSError as error:
             self._lost(error)
         else:
@@ -329,22 +330,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def _stay_away(self, *, eager: bool) -> None:
         """Leave the loop, or keep away from it."""
-        transport, gathered = cast("asyncio.Transport", self._transport), self._gathered
-        if gathered is None:
-            descriptor = transport.get_extra_info("socket").fileno()
-            gathered = self._gathered = Gathered(self, descriptor)
-            self._shared.pacing.register(descriptor)
-        gathered.exact = eager
+        if self._away and self._exact == eager:
+            return
+        transport, pacing = cast("asyncio.Transport", self._transport), self._shared.pacing
+        if self._descriptor is None:
+            self._descriptor = transport.get_extra_info("socket").fileno()
+            pacing.register(self._descriptor)
         if not self._away:
             transport.pause_reading()
-            self._away = True
-            self._shared.pacing.leave(gathered)
+        self._away, self._exact = True, eager
+        pacing.leave(self._descriptor, self, exact=eager)
 
     def _return_to_loop(self) -> None:
         """Be read by the loop again."""
-        if self._away and self._gathered is not None:
+        if self._away and self._descriptor is not None:
             self._away = False
-            self._shared.pacing.come_back(self._gathered)
+            self._shared.pacing.come_back(self._descriptor)
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -394,6 +395,6 @@ class Connection(asyncio.BufferedProtocol):
         self._shared.deadlines.discard(self)
         if self._reader is not None:
             self._reader.close()
-        if self._gathered is not None:
-            self._shared.pacing.ended(self._gathered)
+            if self._descriptor is not None:
+                self._shared.pacing.ended(self._descriptor)
         self._reader = self._receiver = self._ended = self._bounds = None

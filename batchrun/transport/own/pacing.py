@@ -8,7 +8,7 @@ The *times* of arrival stay known. Every 16 ms an edge-triggered epoll tells in 
 come to since: half of what it costs to ask each socket, a fifth of what it costs to read it. An arrival is placed in
 the middle between two looks, so it is at most 8 ms off. Most endpoints write each piece of a reply as a packet of its
 own; then the pieces that are read together are matched with the arrivals one to one. Where they are not as many, the
-kernel is also asked how many bytes came each time (`Gathered.counts`), until pieces and arrivals agree again.
+kernel is also asked how many bytes came each time, until pieces and arrivals agree again.
 
 Quick replies never leave the loop: only one that has brought less than 64 KiB/s since its first byte is worth
 waiting for. Below 16 streams, and where there is no epoll, nobody leaves it.
@@ -16,7 +16,6 @@ waiting for. Below 16 streams, and where there is no epoll, nobody leaves it.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import math
 import sys
@@ -24,10 +23,7 @@ from collections.abc import Sized
 from time import monotonic
 from typing import Final, Protocol
 
-if sys.platform == "linux":
-    import fcntl
-    import select
-    import termios
+from batchrun.transport.own.arrivals import Arrivals, PythonArrivals
 
 FEWEST_STREAMS: Final = 16
 QUICK_BYTES_PER_S: Final = 64 * 1024  # faster than this is no model writing; most write a tenth of it
@@ -47,31 +43,6 @@ class Paced(Protocol):
         """Read what is there."""
 
 
-class Gathered:
-    """What has come to the socket of a connection that has left the loop, since it was last read.
-
-    `times`: one an arrival, seconds. `counts`: the bytes that wait from then on, None where they are not asked for.
-    `exact`: its times matter. `hurried`: it was read for its silence.
-    """
-
-    __slots__ = ("connection", "counts", "descriptor", "exact", "hurried", "times")
-
-    def __init__(self, connection: Paced, descriptor: int) -> None:
-        """Begin with nothing."""
-        self.connection = connection
-        self.descriptor = descriptor
-        self.times: list[float] = []
-        self.counts: list[int] | None = None
-        self.exact = False
-        self.hurried = False
-
-    def taken(self) -> tuple[list[float], list[int] | None]:
-        """Return the arrivals and begin anew."""
-        times, counts = self.times, self.counts
-        self.times, self.counts = [], None
-        return times, counts
-
-
 def gather_s(streams: int) -> float:
     """Return how long bytes gather at most, in seconds: 16 streams 0.4, 100 and more one second."""
     return min(LONGEST_GATHER_S, math.sqrt(streams) / 10)
@@ -88,15 +59,14 @@ class Pacing:
     How long a silence is taken for an end adapts: each end makes it shorter, and each look with reads in vain longer.
     """
 
-    __slots__ = ("_agreed", "_away", "_epoll", "_looked_at", "_loop", "_patience", "_running", "_timer", "_waiting")
+    __slots__ = ("_agreed", "_arrivals", "_away", "_looked_at", "_loop", "_patience", "_running", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, running: Sized) -> None:
         """Take the number of streams from `running`."""
         self._loop = loop
         self._running = running
-        self._away: dict[int, Gathered] = {}  # by file descriptor
-        self._epoll: select.epoll | None = None
-        self._waiting = array.array("i", [0])  # where the kernel writes a count of bytes
+        self._away: dict[int, Paced] = {}  # by file descriptor
+        self._arrivals: PythonArrivals | None = None
         self._looked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._patience = 2.0  # looks
@@ -108,31 +78,43 @@ class Pacing:
 
     def register(self, descriptor: int) -> None:
         """Have the arrivals of a socket told, until it is closed."""
-        if sys.platform == "linux":
-            if self._epoll is None:
-                self._epoll = select.epoll()
-            self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
+        if self._arrivals is None:
+            self._arrivals = Arrivals()
+        self._arrivals.register(descriptor)
 
-    def leave(self, gathered: Gathered) -> None:
-        """Note what comes to a registered socket, and have it read in time."""
-        self._away[gathered.descriptor] = gathered
-        if self._timer is None:
-            self._looked_at = monotonic()
-            self._look_later()
+    def leave(self, descriptor: int, connection: Paced, *, exact: bool) -> None:
+        """Note what comes to a registered socket, and have it read in time; `exact`: the times matter."""
+        if self._arrivals is not None:
+            (self._arrivals.follow_exactly if exact else self._arrivals.follow)(descriptor)
+            self._away[descriptor] = connection
+            if self._timer is None:
+                self._looked_at = monotonic()
+                self._look_later()
 
-    def come_back(self, gathered: Gathered) -> None:
+    def come_back(self, descriptor: int) -> None:
         """Note no more what comes to a socket."""
-        self._away.pop(gathered.descriptor, None)
+        if self._arrivals is not None:
+            self._arrivals.unfollow(descriptor)
+            self._away.pop(descriptor, None)
+
+    def take(self, descriptor: int) -> tuple[list[float], list[int] | None]:
+        """Return the times of a socket's arrivals since the last read, and the bytes that waited at each, where that is known."""
+        return ([], None) if self._arrivals is None else self._arrivals.take(descriptor)
+
+    def note(self, descriptor: int, at: float) -> None:
+        """Note an arrival of which the kernel will not tell."""
+        if self._arrivals is not None:
+            self._arrivals.note(descriptor, at)
 
     def compare(self, pieces: int, arrivals: int) -> None:
         """Learn from a read that brought so many pieces in so many arrivals."""
         self._agreed = min(_AGREE_FOR, self._agreed + 1) if pieces == arrivals else 0
 
-    def ended(self, gathered: Gathered) -> None:
+    def ended(self, descriptor: int) -> None:
         """Note no more, and learn from an exchange that has ended."""
-        self.come_back(gathered)
-        gathered.taken()
-        gathered.hurried = False
+        if self._arrivals is not None:
+            self._arrivals.forget(descriptor)
+            self._away.pop(descriptor, None)
         self._patience = max(_LEAST_PATIENCE, self._patience * _LESS_PATIENT)
 
     def close(self) -> None:
@@ -140,9 +122,9 @@ class Pacing:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = None
+        if self._arrivals is not None:
+            self._arrivals.close()
+            self._arrivals = None
         self._away.clear()
 
     def _look_later(self) -> None:
@@ -151,48 +133,30 @@ class Pacing:
 
     def _look(self) -> None:
         """Note what has come, and read who has gathered for long enough or is silent."""
-        self._timer = None
-        if not self._away:
+        self._timer, arrivals = None, self._arrivals
+        if arrivals is None or not self._away:
             return
         self._look_later()
         streams = len(self._running)
         look, longest = look_s(streams), gather_s(streams)
         precise, before = look == SHORTEST_LOOK_S, self._looked_at
         counted = precise and self._agreed < _AGREE_FOR
-        self._note(counted=counted)
+        self._note(arrivals, counted=counted)
         now = self._looked_at
         look = max(look, now - before)  # where a look is late, nobody can seem silent for it
-        silent, oldest = now - self._patience * look, now - longest
-        due = [one for one in self._away.values() if (at := one.times) and (at[-1] < silent or at[0] < oldest)]
-        if any(gathered.hurried for gathered in due):
+        due, in_vain = arrivals.due(now - self._patience * look, now - longest)
+        if in_vain:
             self._patience = min(longest / look, self._patience * _MORE_PATIENT)
-        for gathered in due:
-            gathered.hurried = gathered.times[0] >= oldest
-            if precise and gathered.exact:
-                self._note(counted=counted)  # what came while the ones before it were read
-            gathered.connection.read_now()
+        for place, descriptor in enumerate(due):
+            if precise and place:
+                self._note(arrivals, counted=counted)  # what came while the ones before it were read
+            if connection := self._away.get(descriptor):
+                connection.read_now()
             if precise and monotonic() > now + look / 2:
                 break  # the others come after the next look, which would be late
 
-    def _note(self, *, counted: bool) -> None:
-        """Note to which sockets something has come; `counted`: and how much, where times matter."""
-        if self._epoll is None:
-            return
+    def _note(self, arrivals: PythonArrivals, *, counted: bool) -> None:
+        """Note to which sockets something has come since the last look: in the middle between the two."""
         before, self._looked_at = self._looked_at, monotonic()
-        at = (before + self._looked_at) / 2
-        away = self._away
-        for descriptor, _ in self._epoll.poll(0, len(self._running) + _SPARE_ARRIVALS):
-            gathered = away.get(descriptor)
-            if gathered is not None:
-                times = gathered.times
-                if counted and gathered.exact and not times:
-                    gathered.counts = []
-                times.append(at)
-                if gathered.counts is not None:
-                    gathered.counts.append(self._bytes_waiting(descriptor))
-
-    def _bytes_waiting(self, descriptor: int) -> int:
-        """Ask the kernel how many bytes wait in a socket."""
-        if sys.platform == "linux":
-            fcntl.ioctl(descriptor, termios.FIONREAD, self._waiting)
-        return self._waiting[0]
+        look = arrivals.look_and_count if counted else arrivals.look
+        look((before + self._looked_at) / 2, len(self._running) + _SPARE_ARRIVALS)
