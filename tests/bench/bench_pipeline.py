@@ -1,6 +1,6 @@
 """CPU and memory of a whole run, `batchrun run` as a user types it, against the vendor's SDK on the same canned answers.
 
-    python tests/bench/bench_pipeline.py --peer FOLDER --sdk-python PYTHON      every line, about ten minutes
+    python tests/bench/bench_pipeline.py --peer FOLDER --sdk-python PYTHON      every line, about twenty minutes
     python tests/bench/bench_pipeline.py … --only https                         the lines with that in their names
     python tests/bench/bench_pipeline.py --peer FOLDER --rows 100000,1000000    peak memory by the number of rows
     python tests/bench/bench_pipeline.py --peer FOLDER --resume 100000          a run with all but 1,000 rows done
@@ -56,6 +56,7 @@ LINES = (
     Line("canned", "small", 20_000, 512, best=False),
     Line("canned", "large", 6_000, 32),
     Line("paced", "large/g20000", 256, 64),
+    Line("paced", "large/g20000", 1_280, 64),
     Line("https", "large/g20000", 256, 64),
 )
 TLS_FRONT = """
@@ -129,7 +130,7 @@ def write_rows(path: Path, count: int, peer: Path, *, answer: str = "small", sma
 def table(peer: Path, sdk_python: str, rounds: int, only: str, bases: dict[str, str], work: Path) -> None:
     """Measure every line that has `only` in its name, all clients in turns."""
     for line in LINES:
-        title = f"{line.server} {line.path} c={line.concurrency}"
+        title = f"{line.server} {line.path} c={line.concurrency} n={line.calls}"
         if only not in title:
             continue
         base = f"{bases[line.server]}/{line.path}"
