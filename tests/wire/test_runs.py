@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,7 +17,7 @@ from batchrun.wire import runs, usual
 from batchrun.wire.runs import KINDS, Run, events_in
 from batchrun.wire.sse import plain_data
 
-pytestmark = pytest.mark.skipif(runs.take_apart is plain_data, reason="the extension is not built")
+IN_C = pytest.mark.skipif(runs.take_apart is plain_data, reason="the extension is not built")
 
 FIELDS = {"text_delta": "text", "input_json_delta": "partial_json", "thinking_delta": "thinking"}
 BEGIN = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'
@@ -120,6 +122,7 @@ def joined(lines: Sequence[bytes], items: Sequence[bytes | Run]) -> list[tuple[i
     return found
 
 
+@IN_C
 @given(BLOCKS)
 @example(block(BEGIN + b'\\ud83d\\ude00"}}', BEGIN + b'\\ud83d"}}', BEGIN + b'\xed\xa0\x80"}}', BEGIN + b'\xf4\x90\x80\x80"}}'))
 @example(block(BEGIN + b'a"}}', BEGIN + b'b"},"error":{}}', BEGIN + b'c"}} x'))
@@ -132,6 +135,7 @@ def test_says_what_the_lines_say(data: bytes) -> None:
         assert not any(a[:2] == b[:2] for a, b in pairwise(items) if isinstance(a, tuple) and isinstance(b, tuple))
 
 
+@IN_C
 @given(
     st.binary(max_size=60)
     | st.lists(st.sampled_from([b"data:", b"event:", b"\n", b"{", b"}", b" ", BEGIN, b'"}}', b"\\", b"e"]), max_size=12).map(
@@ -145,6 +149,7 @@ def test_any_bytes_are_judged_as_by_the_rules(data: bytes) -> None:
         assert spelled_out(items) == joined(lines, items)
 
 
+@IN_C
 @pytest.mark.parametrize("kind", FIELDS)
 @pytest.mark.parametrize(
     "style", [{"separators": (",", ":")}, {"ensure_ascii": False}, {"separators": (",", ":"), "ensure_ascii": False}, {}]
@@ -155,11 +160,13 @@ def test_usual_deltas_are_joined(kind: str, style: dict[str, object]) -> None:
     assert runs.take_apart(block(*lines)) == [(list(FIELDS).index(kind), 3, "".join(texts), len(texts))]
 
 
+@IN_C
 def test_each_escape() -> None:
     lines = [BEGIN + b'\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e9\\u20AC\\ud83d\\uDE00"}}']
     assert runs.take_apart(block(*lines)) == [(0, 0, '"\\/\b\f\n\r\tAé€😀', 1)]
 
 
+@IN_C
 def test_a_run_ends_with_its_place() -> None:
     lines = [
         encoded(delta("a")),
@@ -172,6 +179,7 @@ def test_a_run_ends_with_its_place() -> None:
     assert runs.take_apart(block(*lines)) == [(0, 0, "ab", 2), (0, 1, "c", 1), (2, 1, "d", 1), b'{"type":"ping"}', (0, 0, "e", 1)]
 
 
+@IN_C
 @pytest.mark.parametrize(
     "line",
     [
@@ -200,11 +208,13 @@ def test_what_is_not_surely_a_delta_stays_a_line(line: bytes) -> None:
     assert runs.take_apart(block(before, line, after)) == [(0, 0, "before", 1), line, (0, 0, "after", 1)]
 
 
+@IN_C
 def test_only_bytes_are_taken_apart() -> None:
     with pytest.raises(TypeError, match="a block is bytes, not str"):
         runs.take_apart("data: {}\n\n")  # type: ignore[arg-type]  # what is tested
 
 
+@IN_C
 def test_a_run_of_no_block_is_forgiven_as_its_deltas_are(answer: object) -> None:
     """Text that nobody began is kept, and said so; a run of another kind than its block's is dropped."""
     start = {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "x"}}
@@ -221,3 +231,15 @@ def test_a_run_of_no_block_is_forgiven_as_its_deltas_are(answer: object) -> None
     found = answer(block(*events))  # type: ignore[operator]  # the fixture
     assert isinstance(found, Reply)
     assert (found.text, set(found.warnings)) == ("abxc", {"missing_block_start", "delta_of_another_block"})
+
+
+def test_without_the_extension_every_event_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "batchrun.wire._runs", None)
+    monkeypatch.delattr("batchrun.wire._runs", raising=False)
+    spec = importlib.util.spec_from_file_location("batchrun.wire.runs", runs.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    without = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(without)
+    lines = [encoded(delta("a")), encoded(delta("b"))]
+    assert without.take_apart(block(*lines)) == lines
