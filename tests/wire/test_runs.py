@@ -195,6 +195,8 @@ def test_a_run_ends_with_its_place() -> None:
         BEGIN + b'\\x"}}',
         BEGIN + b'\\ude00"}}',
         BEGIN + b'\\ud83d\\u0041"}}',
+        BEGIN + b'\\ud83d\\ue000"}}',
+        BEGIN + b'\tn"}}',
         BEGIN + b'\xff"}}',
         BEGIN + b'\xc0\x80"}}',
         BEGIN + b'\xe0\x80\x80"}}',
