@@ -194,6 +194,7 @@ def test_a_run_ends_with_its_place() -> None:
         BEGIN + b'\t"}}',
         BEGIN + b'\\x"}}',
         BEGIN + b'\\ude00"}}',
+        BEGIN + b'\\udc00"}}',
         BEGIN + b'\\ud83d\\u0041"}}',
         BEGIN + b'\\ud83d\\ue000"}}',
         BEGIN + b'\tn"}}',
