@@ -31,12 +31,12 @@ class ExtensionHook(BuildHookInterface[Any]):
             built = Path(command.get_ext_fullpath(extension.name))
             if not built.exists():
                 self.app.display_warning(f"{source} could not be built (is there a C compiler?): batchrun will be slower.")
-            elif version == "editable":
+                continue
+            build_data.update(pure_python=False, infer_tag=True)
+            if version == "editable":
                 shutil.copy(built, Path(self.root, source).parent)
             else:
                 build_data["force_include"][str(built)] = str(source.with_name(built.name))
-            if built.exists():
-                build_data.update(pure_python=False, infer_tag=True)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's signature
         """Remove what is in the wheel by now."""

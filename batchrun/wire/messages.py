@@ -13,9 +13,8 @@ when the reply is made. Refuses to know bytes, SSE and HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -23,7 +22,7 @@ from batchrun.records import Form, Reply, ToolUse
 from batchrun.wire import usual
 from batchrun.wire.arguments import tool_use
 from batchrun.wire.json_text import encode_as_came, joined_surrogates, raw_at, raw_items
-from batchrun.wire.runs import KINDS, Run
+from batchrun.wire.runs import KINDS, Run, decoded
 from batchrun.wire.spoiled import MAX_PIECES, SpoiledError, bounded
 from batchrun.wire.usage import from_bedrock, merge_usage, split_usage
 from batchrun.wire.usual import BlockDelta, Ping
@@ -109,7 +108,7 @@ class MessagesState:
         """
         index, fits = None, None  # of the block that the last delta belonged to
         after, silent = len(items), 0
-        for place, event in enumerate(_decoded(items, at), at):
+        for place, event in enumerate(decoded(items, at), at):
             kind = type(event)
             if kind is BlockDelta:
                 delta = event.delta
@@ -358,19 +357,6 @@ _HANDLERS: Final = {
     "message_delta": MessagesState._message_delta,  # noqa: SLF001  # its own table
     "message_stop": MessagesState._message_stop,  # noqa: SLF001  # its own table
 }
-
-
-def _decoded(items: Sequence[bytes | Run], at: int) -> Iterable[Any]:
-    """Return the event of each line from `items[at]` on, None where it is not usual, and the runs as they are."""
-    if at:
-        return map(usual.read, islice(cast("Sequence[bytes]", items), at, None))
-    lines = [item for item in items if isinstance(item, bytes)]
-    together = usual.read_all(lines) if len(lines) > 1 else None
-    events = map(usual.read, lines) if together is None else together
-    if len(lines) == len(items):
-        return events
-    following = iter(events)
-    return (next(following) if isinstance(item, bytes) else item for item in items)
 
 
 def _append(block: _Block, part: object) -> None:

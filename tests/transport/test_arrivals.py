@@ -21,7 +21,7 @@ IN_C = pytest.mark.skipif(Arrivals is PythonArrivals, reason="the extension is n
 BOTH = pytest.mark.parametrize("kind", dict.fromkeys([PythonArrivals, Arrivals]), ids=lambda kind: kind.__module__)
 
 
-class Wire:
+class Pair:
     """A pair of sockets: what is sent to one comes to the other, `descriptor`."""
 
     def __init__(self, stack: ExitStack) -> None:
@@ -31,14 +31,14 @@ class Wire:
 
 
 @pytest.fixture
-def wires() -> Iterator[list[Wire]]:
+def wires() -> Iterator[list[Pair]]:
     """Three pairs of sockets."""
     with ExitStack() as stack:
-        yield [Wire(stack) for _ in range(3)]
+        yield [Pair(stack) for _ in range(3)]
 
 
 @pytest.fixture
-def arrivals(kind: type[PythonArrivals], wires: list[Wire]) -> Iterator[PythonArrivals]:
+def arrivals(kind: type[PythonArrivals], wires: list[Pair]) -> Iterator[PythonArrivals]:
     """Notes of a kind, which know all the sockets."""
     notes = kind()
     for wire in wires:
@@ -48,7 +48,7 @@ def arrivals(kind: type[PythonArrivals], wires: list[Wire]) -> Iterator[PythonAr
 
 
 @BOTH
-def test_arrivals_are_noted_until_they_are_taken(arrivals: PythonArrivals, wires: list[Wire]) -> None:
+def test_arrivals_are_noted_until_they_are_taken(arrivals: PythonArrivals, wires: list[Pair]) -> None:
     """Each look that finds something is one arrival, however much it is and though nothing was read."""
     first, second, _ = wires
     arrivals.follow(first.descriptor)
@@ -65,7 +65,7 @@ def test_arrivals_are_noted_until_they_are_taken(arrivals: PythonArrivals, wires
 
 
 @BOTH
-def test_bytes_are_counted_where_times_matter(arrivals: PythonArrivals, wires: list[Wire]) -> None:
+def test_bytes_are_counted_where_times_matter(arrivals: PythonArrivals, wires: list[Pair]) -> None:
     """From the first arrival on, or not until the next read: a count without those before it tells nothing."""
     exact, other, late = wires
     arrivals.follow_exactly(exact.descriptor)
@@ -83,7 +83,7 @@ def test_bytes_are_counted_where_times_matter(arrivals: PythonArrivals, wires: l
 
 
 @BOTH
-def test_due_is_who_waits_for_long_or_is_silent(arrivals: PythonArrivals, wires: list[Wire]) -> None:
+def test_due_is_who_waits_for_long_or_is_silent(arrivals: PythonArrivals, wires: list[Pair]) -> None:
     old, silent, fresh = wires
     for wire in wires:
         arrivals.follow(wire.descriptor)
@@ -99,34 +99,30 @@ def test_due_is_who_waits_for_long_or_is_silent(arrivals: PythonArrivals, wires:
 
 
 @BOTH
-def test_a_read_for_silence_was_in_vain_if_more_comes(arrivals: PythonArrivals, wires: list[Wire]) -> None:
+def test_a_read_for_silence_was_in_vain_if_more_comes(arrivals: PythonArrivals, wires: list[Pair]) -> None:
     one, *_ = wires
-    arrivals.follow(one.descriptor)
 
-    def come(at: float) -> None:
+    def in_vain(at: float, silent: float, oldest: float) -> int:
+        """Let something come, which is due at once, and read it; tell whether the read before was in vain."""
         one.far.send(b"x")
         arrivals.look(at, MOST)
+        found, how_often = arrivals.due(silent, oldest)
+        assert found == [one.descriptor]
+        arrivals.take(one.descriptor)
+        return how_often
 
-    come(1.0)
-    assert arrivals.due(1.5, 0.5) == ([one.descriptor], 0)
-    arrivals.take(one.descriptor)
-    come(2.0)
-    assert arrivals.due(2.5, 1.5) == ([one.descriptor], 1), "it was not silent after all"
-    arrivals.take(one.descriptor)
-    come(3.0)
-    assert arrivals.due(2.5, 3.5) == ([one.descriptor], 1)
-    arrivals.take(one.descriptor)
-    come(4.0)
-    assert arrivals.due(4.5, 3.5) == ([one.descriptor], 0), "the last time it was old"
-    arrivals.take(one.descriptor)
+    arrivals.follow(one.descriptor)
+    assert in_vain(1.0, 1.5, 0.5) == 0
+    assert in_vain(2.0, 2.5, 1.5) == 1, "it was not silent after all"
+    assert in_vain(3.0, 2.5, 3.5) == 1, "nor this time"
+    assert in_vain(4.0, 4.5, 3.5) == 0, "the last time it was old"
     arrivals.forget(one.descriptor)
     arrivals.follow(one.descriptor)
-    come(5.0)
-    assert arrivals.due(5.5, 4.5) == ([one.descriptor], 0), "that was another reply"
+    assert in_vain(5.0, 5.5, 4.5) == 0, "that was another reply"
 
 
 @BOTH
-def test_an_arrival_can_be_noted_by_hand(arrivals: PythonArrivals, wires: list[Wire]) -> None:
+def test_an_arrival_can_be_noted_by_hand(arrivals: PythonArrivals, wires: list[Pair]) -> None:
     one, *_ = wires
     arrivals.follow_exactly(one.descriptor)
     one.far.send(b"x")
@@ -139,13 +135,13 @@ def test_an_arrival_can_be_noted_by_hand(arrivals: PythonArrivals, wires: list[W
 def test_a_socket_with_the_same_number_begins_anew(kind: type[PythonArrivals]) -> None:
     arrivals = kind()
     with ExitStack() as stack:
-        old = Wire(stack)
+        old = Pair(stack)
         arrivals.register(old.descriptor)
         arrivals.follow_exactly(old.descriptor)
         old.far.send(b"x")
         arrivals.look_and_count(1.0, MOST)
     with ExitStack() as stack:
-        new = next(wire for wire in (Wire(stack) for _ in range(64)) if wire.descriptor == old.descriptor)
+        new = next(wire for wire in (Pair(stack) for _ in range(64)) if wire.descriptor == old.descriptor)
         arrivals.register(new.descriptor)
         new.far.send(b"y")
         arrivals.look_and_count(2.0, MOST)
@@ -158,7 +154,7 @@ def test_a_socket_with_the_same_number_begins_anew(kind: type[PythonArrivals]) -
 
 
 @BOTH
-def test_many_arrivals(arrivals: PythonArrivals, wires: list[Wire]) -> None:
+def test_many_arrivals(arrivals: PythonArrivals, wires: list[Pair]) -> None:
     one, *_ = wires
     arrivals.follow_exactly(one.descriptor)
     for number in range(120):
@@ -168,7 +164,7 @@ def test_many_arrivals(arrivals: PythonArrivals, wires: list[Wire]) -> None:
 
 
 @BOTH
-def test_faults_are_told(kind: type[PythonArrivals], wires: list[Wire]) -> None:
+def test_faults_are_told(kind: type[PythonArrivals], wires: list[Pair]) -> None:
     arrivals, descriptor = kind(), wires[0].descriptor
     for method in (arrivals.follow, arrivals.follow_exactly, arrivals.unfollow, arrivals.take, arrivals.forget):
         for unknown in (descriptor, -1, 10**6):
@@ -202,7 +198,7 @@ STEPS = st.lists(
 def test_it_keeps_the_notes_that_python_keeps(steps: list[tuple[Any, ...]]) -> None:
     """Two epolls watch the same sockets; whatever happens to those, the notes are the same."""
     with ExitStack() as stack:
-        wires = [Wire(stack) for _ in range(3)]
+        wires = [Pair(stack) for _ in range(3)]
         both = [PythonArrivals(), Arrivals()]
         for notes in both:
             stack.callback(notes.close)

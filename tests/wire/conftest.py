@@ -17,21 +17,33 @@ NOW = 1_800_000_000.0
 Read = Callable[..., Reply | Failure]
 
 
-def joined(block: bytes) -> list[bytes | Run] | None:
-    """Take a block apart as the extension in C does, one event at a time: runs wherever there can be one."""
-    items: list[bytes | Run] = []
-    lines = plain_data(block)
-    for line in lines or ():
-        event = usual.read(line)
-        if isinstance(event, usual.BlockDelta) and isinstance(event.delta, KINDS):
-            kind, index, text, count = KINDS.index(type(event.delta)), event.index, event.delta.text, 1
-            if items and isinstance(last := items[-1], tuple) and last[:2] == (kind, index):
-                text, count = last[2] + text, last[3] + 1
-                items.pop()
-            items.append((kind, index, text, count))
+def joined(items: Iterable[bytes | Run]) -> list[bytes | Run]:
+    """Return lines and runs with all deltas in runs that can be: what the extension in C makes of the usual ones."""
+    found: list[bytes | Run] = []
+    for item in items:
+        run = _run(item)
+        last = found[-1] if found else b""
+        if run is not None and isinstance(last, tuple) and last[:2] == run[:2]:
+            found[-1] = (*run[:2], last[2] + run[2], last[3] + run[3])
         else:
-            items.append(line)
-    return None if lines is None else items
+            found.append(item if run is None else run)
+    return found
+
+
+def _run(item: bytes | Run) -> Run | None:
+    """Return a run as it is, and a delta as a run of one; None for any other line."""
+    if isinstance(item, tuple):
+        return item
+    event = usual.read(item)
+    if isinstance(event, usual.BlockDelta) and isinstance(event.delta, KINDS):
+        return KINDS.index(type(event.delta)), event.index, event.delta.text, 1
+    return None
+
+
+def take_apart_in_python(block: bytes) -> list[bytes | Run] | None:
+    """Make all the runs that there can be."""
+    lines = plain_data(block)
+    return None if lines is None else joined(lines)
 
 
 def read_chunks(
@@ -45,7 +57,7 @@ def read_chunks(
     """Decode one response that came in these chunks: whoever takes its blocks apart changes nothing."""
     found = []
     kept = tuple(chunks)
-    for take_apart in (runs.take_apart, plain_data, joined):
+    for take_apart in (runs.take_apart, plain_data, take_apart_in_python):
         with patch.object(stream, "take_apart", take_apart):
             decoder = ReplyDecoder(max_bytes=max_bytes)
             decoder.head(status, headers or {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -13,9 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchrun.records import Reply
-from batchrun.wire import runs, usual
-from batchrun.wire.runs import KINDS, Run, events_in
+from batchrun.wire import runs
+from batchrun.wire.runs import events_in
 from batchrun.wire.sse import plain_data
+from tests.wire.conftest import joined
 
 IN_C = pytest.mark.skipif(runs.take_apart is plain_data, reason="the extension is not built")
 
@@ -98,28 +99,15 @@ BLOCKS = st.lists(
 ).map(lambda events: b"\n" + b"".join(events))
 
 
-def spelled_out(items: Sequence[bytes | Run]) -> list[tuple[int, int, str] | bytes]:
-    """Return the lines as they are, and each run as (kind, index, text)."""
-    return [item if isinstance(item, bytes) else item[:3] for item in items]
-
-
-def joined(lines: Sequence[bytes], items: Sequence[bytes | Run]) -> list[tuple[int, int, str] | bytes]:
-    """Return what `items` must say of `lines`: the same lines, and where they have a run, what its deltas say one by one."""
-    found: list[tuple[int, int, str] | bytes] = []
-    place = 0
-    for item in items:
-        if isinstance(item, bytes):
-            found.append(lines[place])
-            place += 1
-            continue
-        events = [usual.read(line) for line in lines[place : place + item[3]]]
-        assert all(isinstance(event, usual.BlockDelta) for event in events)
-        deltas = [event for event in events if isinstance(event, usual.BlockDelta)]
-        (kind,), (index,) = {type(event.delta) for event in deltas}, {event.index for event in deltas}
-        found.append((KINDS.index(kind), index, "".join(event.delta.text for event in deltas)))  # type: ignore[union-attr]  # a kind of `KINDS`
-        place += item[3]
-    assert place == len(lines)
-    return found
+def assert_said_the_same(block: bytes) -> None:
+    """Check that the extension says of a block what its lines say, and that no two runs of it should be one."""
+    lines, items = plain_data(block), runs.take_apart(block)
+    if lines is None or items is None:
+        assert lines is items
+        return
+    assert joined(items) == joined(lines)
+    assert events_in(items) == len(lines)
+    assert not any(a[:2] == b[:2] for a, b in pairwise(items) if isinstance(a, tuple) and isinstance(b, tuple))
 
 
 @IN_C
@@ -127,12 +115,7 @@ def joined(lines: Sequence[bytes], items: Sequence[bytes | Run]) -> list[tuple[i
 @example(block(BEGIN + b'\\ud83d\\ude00"}}', BEGIN + b'\\ud83d"}}', BEGIN + b'\xed\xa0\x80"}}', BEGIN + b'\xf4\x90\x80\x80"}}'))
 @example(block(BEGIN + b'a"}}', BEGIN + b'b"},"error":{}}', BEGIN + b'c"}} x'))
 def test_says_what_the_lines_say(data: bytes) -> None:
-    lines, items = plain_data(data), runs.take_apart(data)
-    assert (items is None) == (lines is None)
-    if lines is not None and items is not None:
-        assert spelled_out(items) == joined(lines, items)
-        assert events_in(items) == len(lines)
-        assert not any(a[:2] == b[:2] for a, b in pairwise(items) if isinstance(a, tuple) and isinstance(b, tuple))
+    assert_said_the_same(data)
 
 
 @IN_C
@@ -143,10 +126,7 @@ def test_says_what_the_lines_say(data: bytes) -> None:
     )
 )
 def test_any_bytes_are_judged_as_by_the_rules(data: bytes) -> None:
-    lines, items = plain_data(b"\n" + data), runs.take_apart(b"\n" + data)
-    assert (items is None) == (lines is None)
-    if lines is not None and items is not None:
-        assert spelled_out(items) == joined(lines, items)
+    assert_said_the_same(b"\n" + data)
 
 
 @IN_C
@@ -217,8 +197,7 @@ def test_only_bytes_are_taken_apart() -> None:
         runs.take_apart("data: {}\n\n")  # type: ignore[arg-type]  # what is tested
 
 
-@IN_C
-def test_a_run_of_no_block_is_forgiven_as_its_deltas_are(answer: object) -> None:
+def test_a_run_of_no_block_is_forgiven_as_its_deltas_are(answer: Callable[..., Reply]) -> None:
     """Text that nobody began is kept, and said so; a run of another kind than its block's is dropped."""
     start = {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "x"}}
     stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
@@ -231,8 +210,7 @@ def test_a_run_of_no_block_is_forgiven_as_its_deltas_are(answer: object) -> None
         encoded(stop),
         b'{"type":"message_stop"}',
     ]
-    found = answer(block(*events))  # type: ignore[operator]  # the fixture
-    assert isinstance(found, Reply)
+    found = answer(block(*events))
     assert (found.text, set(found.warnings)) == ("abxc", {"missing_block_start", "delta_of_another_block"})
 
 

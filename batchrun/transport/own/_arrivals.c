@@ -4,11 +4,12 @@
 #include <Python.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* What came to one socket: `count` arrivals, of which the times and, where `counted`, the bytes that waited. */
+/* What came to one socket: `count` arrivals, of which the times and, where `counted`, the bytes that waited; see `_Notes`. */
 typedef struct {
     double *times;
     int *waiting;
@@ -24,12 +25,6 @@ typedef struct {
     struct epoll_event *told;
     int told_room;
 } Arrivals;
-
-static void *no_memory(void)
-{
-    PyErr_NoMemory();
-    return NULL;
-}
 
 static void drop(Notes *notes)
 {
@@ -122,7 +117,7 @@ static PyObject *arrivals_register(Arrivals *self, PyObject *argument)
         int size = descriptor + 64;
         Notes *notes = realloc(self->notes, (size_t)size * sizeof *notes);
         if (notes == NULL)
-            return no_memory();
+            return PyErr_NoMemory();
         memset(notes + self->size, 0, (size_t)(size - self->size) * sizeof *notes);
         self->notes = notes;
         self->size = size;
@@ -174,7 +169,7 @@ static PyObject *look(Arrivals *self, PyObject *const *args, Py_ssize_t nargs, c
     if (most > self->told_room) {
         struct epoll_event *told = realloc(self->told, (size_t)most * sizeof *told);
         if (told == NULL)
-            return no_memory();
+            return PyErr_NoMemory();
         self->told = told;
         self->told_room = (int)most;
     }
@@ -194,7 +189,7 @@ static PyObject *look(Arrivals *self, PyObject *const *args, Py_ssize_t nargs, c
         if (notes->count == 0)
             notes->counted = counted && notes->exact;
         if (!add(notes, at))
-            return no_memory();
+            return PyErr_NoMemory();
         if (notes->counted && ioctl(descriptor, FIONREAD, &notes->waiting[notes->count - 1]) < 0)
             return PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -220,7 +215,7 @@ static PyObject *arrivals_note(Arrivals *self, PyObject *const *args, Py_ssize_t
     if (notes == NULL || PyErr_Occurred())
         return NULL;
     notes->counted = 0;
-    return add(notes, at) ? Py_NewRef(Py_None) : no_memory();
+    return add(notes, at) ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
 static PyObject *arrivals_due(Arrivals *self, PyObject *const *args, Py_ssize_t nargs)

@@ -252,7 +252,7 @@ class Connection(asyncio.BufferedProtocol):
         """Parse what had gathered: piece by piece where the bytes of each arrival are known and one of the times matters."""
         reader, before = self._reader, 0 if self._reader is None else self._reader.pieces
         times[:2] = [max(at, self._last_at) for at in times[:2]]  # the middle between two looks may be before the last read
-        if counts is None or len(counts) != len(times) or not self._any_matters(nbytes):
+        if counts is None or not self._any_matters(nbytes):
             self._take(0, nbytes, times[-1], times)
         else:
             begin = 0

@@ -4,11 +4,10 @@ A model writes an event every few milliseconds, and waking up for each is most o
 So a connection whose reply has begun, and comes no faster than a model writes, leaves the event loop: it is read
 when its bytes have gathered for most of a second, or once it is silent, which an answer is after its end.
 
-The *times* of arrival stay known. Every 16 ms an edge-triggered epoll tells in one call which sockets something has
-come to since: half of what it costs to ask each socket, a fifth of what it costs to read it. An arrival is placed in
-the middle between two looks, so it is at most 8 ms off. Most endpoints write each piece of a reply as a packet of its
-own; then the pieces that are read together are matched with the arrivals one to one. Where they are not as many, the
-kernel is also asked how many bytes came each time, until pieces and arrivals agree again.
+The *times* of arrival stay known. Every 16 ms `arrivals` looks which sockets something has come to since. An arrival is
+placed in the middle between two looks, so it is at most 8 ms off. Most endpoints write each piece of a reply as a packet
+of its own; then the pieces that are read together are matched with the arrivals one to one. Where they are not as many,
+the kernel is also asked how many bytes came each time, until pieces and arrivals agree again.
 
 Quick replies never leave the loop: only one that has brought less than 64 KiB/s since its first byte is worth
 waiting for. Below 16 streams, and where there is no epoll, nobody leaves it.
