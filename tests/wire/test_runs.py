@@ -113,6 +113,7 @@ def assert_said_the_same(block: bytes) -> None:
 @IN_C
 @given(BLOCKS)
 @example(block(BEGIN + b'\\ud83d\\ude00"}}', BEGIN + b'\\ud83d"}}', BEGIN + b'\xed\xa0\x80"}}', BEGIN + b'\xf4\x90\x80\x80"}}'))
+@example(b"\nevent: error\ndata: " + BEGIN + b'a"}}\n\n')
 @example(block(BEGIN + b'a"}}', BEGIN + b'b"},"error":{}}', BEGIN + b'c"}} x'))
 def test_says_what_the_lines_say(data: bytes) -> None:
     assert_said_the_same(data)
