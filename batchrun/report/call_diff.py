@@ -22,6 +22,8 @@ MOST_CHARACTERS: Final = 600  # of one value
 MOST_CALLS: Final = 20
 MOST_ARGUMENTS: Final = 40
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, default=str)
+
 Mark = Literal["same", "different", "missing", "extra"]
 
 
@@ -215,7 +217,7 @@ def cut(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def _json(value: Any) -> str:
-    return cut(json.dumps(value, ensure_ascii=False, default=str))
+    return cut(_ENCODER.encode(value))
 
 
 def _words(expected: str | None, best: Alternative | None) -> str:
