@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from bisect import bisect_right
 from collections.abc import Sequence
 from operator import sub
 from time import monotonic
@@ -249,29 +250,37 @@ class Connection(asyncio.BufferedProtocol):
         cast("asyncio.Transport", self._transport).write(data if self._tls is None else self._tls.encrypt(data))
 
     def _take_gathered(self, nbytes: int, times: list[float], counts: list[int] | None, *, exact: bool) -> None:
-        """Parse what had gathered: piece by piece where the bytes of each arrival are known and one of the times matters."""
+        """Parse what had gathered: where the bytes of each arrival are known, piece by piece while one of the times matters."""
         reader, before = self._reader, 0 if self._reader is None else self._reader.pieces
         times[:2] = [max(at, self._last_at) for at in times[:2]]  # the middle between two looks may be before the last read
-        if counts is None or not self._any_matters(nbytes):
-            self._take(0, nbytes, times[-1], times)
-        else:
-            begin = 0
-            for at, end in zip(times, (*counts[:-1], nbytes), strict=True):
+        begin = place = 0
+        matters = None if counts is None else self._first_that_matters(nbytes)
+        if counts is not None and matters is not None:
+            counts[-1] = nbytes
+            place = bisect_right(counts, matters, hi=len(counts) - 1)
+            if place:
+                begin = min(counts[place - 1], nbytes)
+                self._take(0, begin, times[place - 1], times[:place])
+            while begin < nbytes and self._receiver is not None and self._receiver.eager:
+                end = min(counts[place], nbytes)
                 if begin < end:
-                    self._take(begin, min(end, nbytes), at)
+                    self._take(begin, end, times[place])
                     begin = end
+                place += 1
+        if begin < nbytes:
+            self._take(begin, nbytes, times[-1], times[place:])
         if exact and reader is not None and reader is self._reader:  # the reply goes on
             self._shared.pacing.compare(reader.pieces - before, len(times))
 
-    def _any_matters(self, nbytes: int) -> bool:
-        """Tell whether a time could be taken at one of the bytes that were read: the `marks` say so, where they can be seen."""
+    def _first_that_matters(self, nbytes: int) -> int | None:
+        """Return where the bytes that were read begin to matter for a time: the `marks` say so, where they can be seen."""
         receiver = self._receiver
         if receiver is None or not receiver.eager:
-            return False
-        if self._tls is not None:
-            return True
+            return None
+        if self._tls is not None or not receiver.marks:
+            return 0
         read = bytes(self._shared.buffer[:nbytes])
-        return not receiver.marks or any(mark in read for mark in receiver.marks)
+        return min((found for mark in receiver.marks if (found := read.find(mark)) >= 0), default=None)
 
     def _take(self, begin: int, end: int, at: float, times: Sequence[float] = ()) -> None:
         """Parse one piece of the buffer, which arrived at the time `at`, or in several arrivals, of which that was the last."""
