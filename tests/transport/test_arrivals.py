@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,10 +227,122 @@ def test_it_keeps_the_notes_that_python_keeps(steps: list[tuple[Any, ...]]) -> N
                     assert first == second
 
 
+LOOK_S = 0.002
+AGES = 1000.0
+
+
+@pytest.fixture
+def watching(wires: list[Pair]) -> Iterator[Any]:
+    """Notes that a thread takes, of all the sockets."""
+    notes: Any = Arrivals()
+    for wire in wires:
+        notes.register(wire.descriptor)
+    yield notes
+    notes.close()
+
+
+def rings(watching: Any, within_s: float) -> bool:
+    """Wait for the bell."""
+    return bool(select.select([watching], [], [], within_s)[0])
+
+
+@IN_C
+def test_it_rings_for_silence_and_tells_when_what_came(watching: Any, wires: list[Pair]) -> None:
+    one, other, _ = wires
+    watching.follow_exactly(one.descriptor)
+    watching.follow(other.descriptor)
+    before = time.monotonic()
+    watching.watch(LOOK_S, 5.0, AGES, True)  # noqa: FBT003 - C's
+    one.far.send(b"abc")
+    assert rings(watching, 10)
+    looked_at, gap = watching.heard()
+    assert not rings(watching, 0), "it was heard"
+    (at,), counts = watching.take(one.descriptor)
+    assert before < at <= looked_at - 5 * LOOK_S
+    assert gap > 0
+    assert counts == [3]
+    assert watching.take(other.descriptor) == ([], None)
+
+
+@IN_C
+def test_it_rings_for_what_has_gathered_for_long(watching: Any, wires: list[Pair]) -> None:
+    one, *_ = wires
+    watching.follow(one.descriptor)
+    watching.watch(LOOK_S, AGES, 0.1, False)  # noqa: FBT003 - C's
+    one.far.send(b"x")
+    assert rings(watching, 10)
+    looked_at, _ = watching.heard()
+    times, _ = watching.take(one.descriptor)
+    assert looked_at - times[0] > 0.1
+
+
+@IN_C
+def test_it_rings_once_until_it_is_told_to_watch_again(watching: Any, wires: list[Pair]) -> None:
+    one, *_ = wires
+    watching.follow(one.descriptor)
+    for _ in range(2):
+        watching.watch(LOOK_S, 1.0, AGES, False)  # noqa: FBT003 - C's
+        one.far.send(b"x")
+        assert rings(watching, 10)
+        watching.heard()
+        assert not rings(watching, 0.05), "who is due still is, and the one who was told knows"
+
+
+@IN_C
+def test_it_does_not_ring_for_whom_nobody_follows(watching: Any, wires: list[Pair]) -> None:
+    """Nor where nothing came; and it goes on with those who are followed later."""
+    one, other, _ = wires
+    watching.watch(LOOK_S, 1.0, 0.01, False)  # noqa: FBT003 - C's
+    watching.follow(other.descriptor)
+    one.far.send(b"x")
+    assert not rings(watching, 0.05)
+    watching.unfollow(other.descriptor)
+    assert not rings(watching, 0.05)
+    watching.follow(other.descriptor)
+    other.far.send(b"x")
+    assert rings(watching, 10)
+    assert watching.due(time.monotonic(), 0.0)[0] == [other.descriptor]
+
+
+def watchers() -> int:
+    """Return how many threads of this process watch."""
+    names = []
+    for file in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # another that ended just now
+            names.append(file.read_text())
+    return names.count("arrivals\n")
+
+
+@IN_C
+def test_it_ends_when_it_is_closed(wires: list[Pair]) -> None:
+    for kept in (True, False):
+        watching: Any = Arrivals()
+        watching.register(wires[0].descriptor)
+        watching.follow(wires[0].descriptor)
+        watching.watch(LOOK_S, 1.0, AGES, False)  # noqa: FBT003 - C's
+        assert watchers() == 1
+        if kept:
+            watching.close()
+        del watching
+        assert watchers() == 0
+    closed: Any = Arrivals()
+    closed.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        closed.watch(LOOK_S, 1.0, AGES, False)  # noqa: FBT003 - C's
+
+
 @IN_C
 @pytest.mark.parametrize(
     ("method", "arguments"),
-    [("look", ("now", MOST)), ("look", (1.0,)), ("due", (1.0, "old")), ("due", ()), ("note", (1,)), ("register", ("a",))],
+    [
+        ("look", ("now", MOST)),
+        ("look", (1.0,)),
+        ("due", (1.0, "old")),
+        ("due", ()),
+        ("note", (1,)),
+        ("register", ("a",)),
+        ("watch", (1.0,)),
+    ],
 )
 def test_its_arguments_are_checked(method: str, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):

@@ -4,8 +4,9 @@ A model writes an event every few milliseconds, and waking up for each is most o
 So a connection whose reply has begun, and comes no faster than a model writes, leaves the event loop: it is read
 when its bytes have gathered for most of a second, or once it is silent, which an answer is after its end.
 
-The *times* of arrival stay known. Every 16 ms `arrivals` looks which sockets something has come to since. An arrival is
-placed in the middle between two looks, so it is at most 8 ms off. Most endpoints write each piece of a reply as a packet
+The *times* of arrival stay known. Every 16 ms `arrivals` looks which sockets something has come to since: by a thread in C,
+which rings a bell where somebody is to be read, or where that was not built, by a timer here. An arrival is placed in the
+middle between two looks, so it is at most 8 ms off. Most endpoints write each piece of a reply as a packet
 of its own; then the pieces that are read together are matched with the arrivals one to one. Where they are not as many,
 the kernel is also asked how many bytes came each time, until pieces and arrivals agree again.
 
@@ -22,12 +23,13 @@ from collections.abc import Sized
 from time import monotonic
 from typing import Final, Protocol
 
-from batchrun.transport.own.arrivals import Arrivals, PythonArrivals
+from batchrun.transport.own.arrivals import Arrivals, PythonArrivals, Watcher
 
 FEWEST_STREAMS: Final = 16
 QUICK_BYTES_PER_S: Final = 64 * 1024  # faster than this is no model writing; most write a tenth of it
 LONGEST_GATHER_S: Final = 1.0
 SHORTEST_LOOK_S: Final = 0.016
+_OLD: Final = 7 / 8  # of the longest, and bytes are read along with those that gathered for longer
 _ARRIVALS_PER_S: Final = 40_000  # more are not told apart: some 7 % of a core
 _LEAST_PATIENCE: Final = 1.4  # looks: one without an arrival is enough
 _LESS_PATIENT, _MORE_PATIENT = 0.9, 1.25
@@ -58,7 +60,7 @@ class Pacing:
     How long a silence is taken for an end adapts: each end makes it shorter, and each look with reads in vain longer.
     """
 
-    __slots__ = ("_agreed", "_arrivals", "_away", "_looked_at", "_loop", "_patience", "_running", "_timer")
+    __slots__ = ("_agreed", "_arrivals", "_away", "_looked_at", "_loop", "_patience", "_running", "_timer", "_watcher")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, running: Sized) -> None:
         """Take the number of streams from `running`."""
@@ -66,6 +68,7 @@ class Pacing:
         self._running = running
         self._away: dict[int, Paced] = {}  # by file descriptor
         self._arrivals: PythonArrivals | None = None
+        self._watcher: Watcher | None = None
         self._looked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._patience = 2.0  # looks
@@ -79,6 +82,9 @@ class Pacing:
         """Have the arrivals of a socket told, until it is closed."""
         if self._arrivals is None:
             self._arrivals = Arrivals()
+            if isinstance(self._arrivals, Watcher):
+                self._watcher = self._arrivals
+                self._loop.add_reader(self._watcher.fileno(), self._hear)
         self._arrivals.register(descriptor)
 
     def leave(self, descriptor: int, connection: Paced, *, exact: bool) -> None:
@@ -86,7 +92,10 @@ class Pacing:
         if self._arrivals is not None:
             (self._arrivals.follow_exactly if exact else self._arrivals.follow)(descriptor)
             self._away[descriptor] = connection
-            if self._timer is None:
+            if self._watcher is not None:
+                if len(self._away) == 1:
+                    self._watch(self._watcher)
+            elif self._timer is None:
                 self._looked_at = monotonic()
                 self._look_later()
 
@@ -121,41 +130,70 @@ class Pacing:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._watcher is not None:
+            self._loop.remove_reader(self._watcher.fileno())
+            self._watcher = None
         if self._arrivals is not None:
             self._arrivals.close()
             self._arrivals = None
         self._away.clear()
+
+    def _watch(self, watcher: Watcher) -> None:
+        """Have the thread look as it is needed now, and ring once more."""
+        streams = len(self._running)
+        look = look_s(streams)
+        watcher.watch(look, self._patience, gather_s(streams), self._counts(look))
+
+    def _hear(self) -> None:
+        """After a ring, read who is due."""
+        if self._watcher is not None and self._arrivals is not None:
+            finished = self._read_due(self._arrivals, *self._watcher.heard())
+            self._watch(self._watcher)
+            if not finished:
+                self._loop.call_soon(self._hear)  # the loop looks after its own sockets first
 
     def _look_later(self) -> None:
         """Set the timer of the next look."""
         self._timer = self._loop.call_later(look_s(len(self._running)), self._look)
 
     def _look(self) -> None:
-        """Note what has come, and read who has gathered for long enough or is silent."""
+        """Note what has come, and read who is due."""
         self._timer, arrivals = None, self._arrivals
         if arrivals is None or not self._away:
             return
         self._look_later()
-        streams = len(self._running)
-        look, longest = look_s(streams), gather_s(streams)
-        precise, before = look == SHORTEST_LOOK_S, self._looked_at
-        counted = precise and self._agreed < _AGREE_FOR
-        self._note(arrivals, counted=counted)
-        now = self._looked_at
-        look = max(look, now - before)  # where a look is late, nobody can seem silent for it
-        due, in_vain = arrivals.due(now - self._patience * look, now - longest)
-        if in_vain:
-            self._patience = min(longest / look, self._patience * _MORE_PATIENT)
-        for place, descriptor in enumerate(due):
-            if precise and place:
-                self._note(arrivals, counted=counted)  # what came while the ones before it were read
-            if connection := self._away.get(descriptor):
-                connection.read_now()
-            if precise and monotonic() > now + look / 2:
-                break  # the others come after the next look, which would be late
+        before = self._looked_at
+        self._note(arrivals)
+        self._read_due(arrivals, self._looked_at, self._looked_at - before)
 
-    def _note(self, arrivals: PythonArrivals, *, counted: bool) -> None:
+    def _note(self, arrivals: PythonArrivals) -> None:
         """Note to which sockets something has come since the last look: in the middle between the two."""
         before, self._looked_at = self._looked_at, monotonic()
-        look = arrivals.look_and_count if counted else arrivals.look
-        look((before + self._looked_at) / 2, len(self._running) + _SPARE_ARRIVALS)
+        streams = len(self._running)
+        look = arrivals.look_and_count if self._counts(look_s(streams)) else arrivals.look
+        look((before + self._looked_at) / 2, streams + _SPARE_ARRIVALS)
+
+    def _counts(self, look: float) -> bool:
+        """Tell whether the kernel is asked how many bytes came."""
+        return look == SHORTEST_LOOK_S and self._agreed < _AGREE_FOR
+
+    def _read_due(self, arrivals: PythonArrivals, now: float, since: float) -> bool:
+        """Read who has gathered for long, or is silent, at a look at the time `now`, `since` seconds after the one before.
+
+        Returns whether all were read: where that takes long, the others come after what else there is to do.
+        """
+        streams = len(self._running)
+        look, longest = max(look_s(streams), since), gather_s(streams)  # where a look is late, nobody can seem silent for it
+        due, in_vain = arrivals.due(now - self._patience * look, now - longest * _OLD)
+        if in_vain:
+            self._patience = min(longest / look, self._patience * _MORE_PATIENT)
+        enough = monotonic() + look / 2
+        for place, descriptor in enumerate(due, 1):
+            if connection := self._away.get(descriptor):
+                connection.read_now()
+            if place < len(due):
+                if monotonic() > enough:
+                    return False
+                if self._watcher is None:
+                    self._note(arrivals)  # what came in the meantime
+        return True
