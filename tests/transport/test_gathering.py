@@ -17,11 +17,19 @@ from batchrun.transport.own.transport import OwnTransport
 from tests.transport.conftest import Authority
 from tests.transport.servers import CHUNKED, Peer, Recorder, Script, own, serve
 
+pytestmark = pytest.mark.usefixtures("arrivals")
+
 BODY = b"{}"
 EVENTS = 40
 GAP_S = 0.02
 CALL_AT = 20  # this event begins the first call
 PAUSE_AT, PAUSE_S = 25, 0.2  # the longest silence, behind that event
+
+
+@pytest.fixture(params=dict.fromkeys([PythonArrivals, Arrivals]), ids=lambda kind: kind.__module__.rpartition(".")[2])
+def arrivals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look by a timer, and by a thread where that was built."""
+    monkeypatch.setattr("batchrun.transport.own.pacing.Arrivals", request.param)
 
 
 def event(number: int) -> bytes:
@@ -118,10 +126,8 @@ class Noted(Recorder):
         super().data(chunk, at)
 
 
-@pytest.mark.parametrize("arrivals", dict.fromkeys([PythonArrivals, Arrivals]), ids=lambda kind: kind.__module__)
-async def test_bytes_gather(either: Authority, arrivals: type[PythonArrivals], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_gather(either: Authority) -> None:
     """An event does not cost a read: many come at once, before the first call and after it."""
-    monkeypatch.setattr("batchrun.transport.own.pacing.Arrivals", arrivals)
     context, ca_file = either
     recorders = [Noted() for _ in range(32)]
     async with serve(Pacer(), tls=context) as server:

@@ -20,7 +20,7 @@ from typing import Final, cast
 from batchrun.records import Ended
 from batchrun.transport.base import DRAIN_S, Bounds, Receiver
 from batchrun.transport.own.deadlines import due_by
-from batchrun.transport.own.reply import ReplyReader
+from batchrun.transport.own.reply import ReplyReader, first_mark
 from batchrun.transport.own.shared import Shared
 from batchrun.transport.own.tls import Tls
 
@@ -156,13 +156,13 @@ class Connection(asyncio.BufferedProtocol):
             self._shake_hands(tls, shared.buffer[:nbytes])
             return
         if descriptor is None:
-            self._take(0, nbytes, monotonic())
+            self._take(nbytes, monotonic())
             return
         times, counts = shared.pacing.take(descriptor)
         if times and times[-1] != self._last_at:
             self._take_gathered(nbytes, times, counts, exact=self._exact)
         else:
-            self._take(0, nbytes, monotonic())
+            self._take(nbytes, monotonic())
         if self._away and nbytes == len(shared.buffer):
             shared.pacing.note(descriptor, self._last_at)  # there may be more, of which nobody will tell again
 
@@ -250,53 +250,51 @@ class Connection(asyncio.BufferedProtocol):
         cast("asyncio.Transport", self._transport).write(data if self._tls is None else self._tls.encrypt(data))
 
     def _take_gathered(self, nbytes: int, times: list[float], counts: list[int] | None, *, exact: bool) -> None:
-        """Parse what had gathered: where the bytes of each arrival are known, piece by piece while one of the times matters."""
+        """Take what had gathered, and let `pacing` learn from it."""
         reader, before = self._reader, 0 if self._reader is None else self._reader.pieces
         times[:2] = [max(at, self._last_at) for at in times[:2]]  # the middle between two looks may be before the last read
-        begin = place = 0
-        matters = None if counts is None else self._first_that_matters(nbytes)
-        if counts is not None and matters is not None:
-            counts[-1] = nbytes
-            place = bisect_right(counts, matters, hi=len(counts) - 1)
-            if place:
-                begin = min(counts[place - 1], nbytes)
-                self._take(0, begin, times[place - 1], times[:place])
-            while begin < nbytes and self._receiver is not None and self._receiver.eager:
-                end = min(counts[place], nbytes)
-                if begin < end:
-                    self._take(begin, end, times[place])
-                    begin = end
-                place += 1
-        if begin < nbytes:
-            self._take(begin, nbytes, times[-1], times[place:])
+        if self._receiver is None or not self._receiver.eager:
+            counts = None
+        self._take(nbytes, times[-1], times, counts)
         if exact and reader is not None and reader is self._reader:  # the reply goes on
             self._shared.pacing.compare(reader.pieces - before, len(times))
 
-    def _first_that_matters(self, nbytes: int) -> int | None:
-        """Return where the bytes that were read begin to matter for a time: the `marks` say so, where they can be seen."""
-        receiver = self._receiver
-        if receiver is None or not receiver.eager:
-            return None
-        if self._tls is not None or not receiver.marks:
-            return 0
-        read = bytes(self._shared.buffer[:nbytes])
-        return min((found for mark in receiver.marks if (found := read.find(mark)) >= 0), default=None)
+    def _take(self, nbytes: int, at: float, times: Sequence[float] = (), counts: Sequence[int] | None = None) -> None:
+        """Decrypt, where there is TLS, and parse what was read: it came at the time `at`, or gathered until then.
 
-    def _take(self, begin: int, end: int, at: float, times: Sequence[float] = ()) -> None:
-        """Parse one piece of the buffer, which arrived at the time `at`, or in several arrivals, of which that was the last."""
+        Then `times` are its arrivals', and where that is known, `counts` bytes had come by each.
+        """
         shared, tls = self._shared, self._tls
         if tls is None:
-            self._parse(shared.buffer[begin:end], at, times)
+            self._parse_gathered(shared.buffer[:nbytes], at, times, counts)
             return
-        count = tls.decrypt(shared.buffer[begin:end], shared.plain)
-        if count:
-            self._parse(shared.plain[:count], at, times)
+        ends = tls.decrypt_by(shared.buffer[:nbytes], (nbytes,) if counts is None else counts, shared.plain)
+        if ends[-1]:
+            self._parse_gathered(shared.plain[: ends[-1]], at, times, None if counts is None else ends)
         transport = cast("asyncio.Transport", self._transport)
         if answer := tls.to_send():
             transport.write(answer)
         if tls.closed:
             self._lost(tls.broken)
             transport.close()
+
+    def _parse_gathered(self, data: memoryview, at: float, times: Sequence[float], counts: Sequence[int] | None) -> None:
+        """Parse bytes of HTTP: arrival by arrival where one of the times may matter, and the others at once."""
+        begin = place = 0
+        marks = () if self._receiver is None else self._receiver.marks
+        if counts is not None and (matters := first_mark(data, marks)) is not None:
+            place = bisect_right(counts, matters, hi=len(counts) - 1)
+            begin = min(counts[place - 1], len(data)) if place else 0
+            if begin:
+                self._parse(data[:begin], times[place - 1], times[:place])
+            while begin < len(data) and self._receiver is not None and self._receiver.eager:
+                end = len(data) if place == len(counts) - 1 else min(counts[place], len(data))
+                if begin < end:
+                    self._parse(data[begin:end], times[place], ())
+                    begin = end
+                place += 1
+        if begin < len(data):
+            self._parse(data[begin:], at, times[place:])
 
     def _parse(self, data: memoryview, at: float, times: Sequence[float]) -> None:
         """Parse bytes of HTTP."""

@@ -141,11 +141,10 @@ class ReplyReader:
 
     def _first_that_matters(self) -> int:
         """Return the place of the first part in which a mark of the receiver begins; how many there are, where there is none."""
-        parts, marks = self._parts, self._receiver.marks
-        if not marks:
-            return 0
-        read = b"".join(parts)
-        left = min((found for mark in marks if (found := read.find(mark)) >= 0), default=len(read))
+        parts = self._parts
+        left = first_mark(b"".join(parts), self._receiver.marks)
+        if left is None:
+            return len(parts)
         for place, part in enumerate(parts):
             if left < len(part):
                 return place
@@ -214,6 +213,14 @@ class ReplyReader:
     def _ambiguous(self) -> bool:
         """Tell whether two framings were given: what follows on such a connection cannot be trusted."""
         return "transfer-encoding" in self._headers and "content-length" in self._headers
+
+
+def first_mark(data: bytes | memoryview, marks: Sequence[bytes]) -> int | None:
+    """Return where the first of `marks` begins, or None where there is none; without any, every byte may matter: 0."""
+    if not marks:
+        return 0
+    read = bytes(data)
+    return min((found for mark in marks if (found := read.find(mark)) >= 0), default=None)
 
 
 def arrival_of(piece: int, pieces: int, times: Sequence[float]) -> float:

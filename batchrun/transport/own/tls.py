@@ -8,6 +8,7 @@ TLS and without, and gathers the same way. The protocol itself is OpenSSL's, thr
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from typing import Final, cast
 
 RECORD_BYTES: Final = 17 * 1024
@@ -63,3 +64,14 @@ class Tls:
         except ssl.SSLError as error:
             self.closed, self.broken = True, error
         return filled
+
+    def decrypt_by(self, received: memoryview, counts: Sequence[int], into: memoryview) -> list[int]:
+        """Decrypt as `decrypt`; return the lengths of the plain text by each of `counts` bytes; the last stands for all."""
+        ends = []
+        begin = filled = 0
+        for count in (*counts[:-1], len(received)):
+            if begin < count and not self.closed:
+                filled += self.decrypt(received[begin:count], into[filled:])
+                begin = count
+            ends.append(filled)
+        return ends
