@@ -304,6 +304,22 @@ def test_it_does_not_ring_for_whom_nobody_follows(watching: Any, wires: list[Pai
     assert watching.due(time.monotonic(), 0.0)[0] == [other.descriptor]
 
 
+@IN_C
+def test_others_may_look_too(watching: Any, wires: list[Pair]) -> None:
+    """What came is then placed between their look and the one before."""
+    one, *_ = wires
+    watching.follow_exactly(one.descriptor)
+    watching.watch(AGES, 1.0, AGES, True)  # noqa: FBT003 - C's
+    for data in (b"ab", b"c"):
+        one.far.send(data)
+        watching.look_too()
+    after = time.monotonic()
+    times, counts = watching.take(one.descriptor)
+    assert times == sorted(times)
+    assert times[1] < after
+    assert counts == [2, 3]
+
+
 def watchers() -> int:
     """Return how many threads of this process watch."""
     names = []

@@ -129,6 +129,15 @@ static void ring_where_due(Arrivals *self)
         }
 }
 
+/* Look now, and place what has come in the middle between the last look and this one. The lock is held. */
+static void look_again(Arrivals *self)
+{
+    double before = self->looked_at;
+    self->looked_at = now();
+    self->gap = self->looked_at - before;
+    self->fault = look(self, (before + self->looked_at) / 2, self->size, self->pace.counted);
+}
+
 /* The thread: looks while anybody is followed, until it ends. */
 static void *watch(void *argument)
 {
@@ -144,10 +153,9 @@ static void *watch(void *argument)
         struct timespec until = {.tv_sec = (time_t)next, .tv_nsec = (long)(1e9 * (next - (double)(time_t)next))};
         if (pthread_cond_timedwait(&self->changed, &self->lock, &until) != ETIMEDOUT)
             continue;
-        double before = self->looked_at;
-        self->looked_at = now();
-        self->gap = self->looked_at - before;
-        self->fault = look(self, (before + self->looked_at) / 2, self->size, self->pace.counted);
+        if (now() < self->looked_at + self->pace.look)
+            continue; /* somebody else looked */
+        look_again(self);
         if (self->fault)
             eventfd_write(self->bell, 1);
         else
@@ -487,6 +495,14 @@ static PyObject *arrivals_heard(Arrivals *self, PyObject *Py_UNUSED(nothing))
     return fault ? failed(fault) : Py_BuildValue("(dd)", looked_at, gap);
 }
 
+static PyObject *arrivals_look_too(Arrivals *self, PyObject *Py_UNUSED(nothing))
+{
+    pthread_mutex_lock(&self->lock);
+    if (!self->fault)
+        look_again(self);
+    return unlocked(self);
+}
+
 static PyMethodDef METHODS[] = {
     {"register", (PyCFunction)arrivals_register, METH_O, NULL},
     {"follow", (PyCFunction)arrivals_follow, METH_O, NULL},
@@ -500,6 +516,7 @@ static PyMethodDef METHODS[] = {
     {"forget", (PyCFunction)arrivals_forget, METH_O, NULL},
     {"watch", (PyCFunction)arrivals_watch, METH_VARARGS, NULL},
     {"fileno", (PyCFunction)arrivals_fileno, METH_NOARGS, NULL},
+    {"look_too", (PyCFunction)arrivals_look_too, METH_NOARGS, NULL},
     {"heard", (PyCFunction)arrivals_heard, METH_NOARGS, NULL},
     {"close", (PyCFunction)arrivals_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -141,6 +141,9 @@ class Watcher(Protocol):
         Raises `OSError`.
         """
 
+    def look_too(self) -> None:
+        """Look now, too: a caller that computes for long may keep the thread from doing so."""
+
     def fileno(self) -> int:
         """Return the bell's descriptor: it can be read once the bell has rung."""
 

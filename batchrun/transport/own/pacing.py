@@ -194,6 +194,8 @@ class Pacing:
             if place < len(due):
                 if monotonic() > enough:
                     return False
-                if self._watcher is None:
-                    self._note(arrivals)  # what came in the meantime
+                if self._watcher is None:  # what came in the meantime
+                    self._note(arrivals)
+                else:
+                    self._watcher.look_too()
         return True
