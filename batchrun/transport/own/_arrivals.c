@@ -500,7 +500,9 @@ static PyObject *arrivals_look_too(Arrivals *self, PyObject *Py_UNUSED(nothing))
     pthread_mutex_lock(&self->lock);
     if (!self->fault)
         look_again(self);
-    return unlocked(self);
+    int fault = self->fault;
+    pthread_mutex_unlock(&self->lock);
+    return fault ? failed(fault) : Py_NewRef(Py_None);
 }
 
 static PyMethodDef METHODS[] = {

@@ -142,7 +142,7 @@ class Watcher(Protocol):
         """
 
     def look_too(self) -> None:
-        """Look now, too: a caller that computes for long may keep the thread from doing so."""
+        """Look now, too: a caller that computes for long may keep the thread from doing so. Raises what ended the thread."""
 
     def fileno(self) -> int:
         """Return the bell's descriptor: it can be read once the bell has rung."""

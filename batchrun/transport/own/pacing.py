@@ -55,7 +55,7 @@ def look_s(streams: int) -> float:
 
 
 class Pacing:
-    """The connections that have left the loop, and the timer that looks after them.
+    """The connections that have left the loop, and when they are read.
 
     How long a silence is taken for an end adapts: each end makes it shorter, and each look with reads in vain longer.
     """
@@ -183,6 +183,7 @@ class Pacing:
         Returns whether all were read: where that takes long, the others come after what else there is to do.
         """
         streams = len(self._running)
+        precise = look_s(streams) == SHORTEST_LOOK_S
         look, longest = max(look_s(streams), since), gather_s(streams)  # where a look is late, nobody can seem silent for it
         due, in_vain = arrivals.due(now - self._patience * look, now - longest * _OLD)
         if in_vain:
@@ -191,11 +192,10 @@ class Pacing:
         for place, descriptor in enumerate(due, 1):
             if connection := self._away.get(descriptor):
                 connection.read_now()
-            if place < len(due):
-                if monotonic() > enough:
-                    return False
-                if self._watcher is None:  # what came in the meantime
-                    self._note(arrivals)
-                else:
-                    self._watcher.look_too()
+            if place < len(due) and monotonic() > enough:
+                return False
+            if precise and self._watcher is not None:
+                self._watcher.look_too()  # what came in the meantime
+            elif precise:
+                self._note(arrivals)
         return True
