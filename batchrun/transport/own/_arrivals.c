@@ -1,4 +1,5 @@
-/* The notes of `arrivals.py`, whose class `PythonArrivals` says what each method does, kept in C. Linux alone has an epoll.
+/* The notes of `arrivals.py`, whose classes `PythonArrivals` and `Watcher` say what each method does, kept in C.
+   Linux alone has an epoll.
 
    Here a thread can look, too (`watch`). It knows nothing of Python: it shares the fields below `lock` with the methods, which
    hold the lock while they use them and make no Python object meanwhile, as that may run anybody's code. */
@@ -8,7 +9,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,7 +27,7 @@ typedef struct {
     char registered, followed, exact, counted, hurries, hurried;
 } Notes;
 
-/* How often to look, and when to ring: see `PythonArrivals.watch`. */
+/* How often to look, and when to ring: see `Watcher.watch`. */
 typedef struct {
     double look, patience, longest;
     int counted;

@@ -4,7 +4,8 @@ An edge-triggered epoll tells in one call which sockets something has come to si
 costs to ask each socket, a fifth of what it costs to read it. The notes are kept by a class in C, since each arrival of
 each stream passes through it. Where that was not built, the one in Python does the same.
 
-It refuses to know connections, clocks and when to look: sockets are their descriptors, and times are arguments.
+It refuses to know connections: sockets are their descriptors. When to look is said by the caller, with the time; the
+class in C can also look by itself, as a `Watcher`.
 """
 
 from __future__ import annotations

@@ -253,24 +253,29 @@ class Connection(asyncio.BufferedProtocol):
         """Take what had gathered, and let `pacing` learn from it."""
         reader, before = self._reader, 0 if self._reader is None else self._reader.pieces
         times[:2] = [max(at, self._last_at) for at in times[:2]]  # the middle between two looks may be before the last read
-        if self._receiver is None or not self._receiver.eager:
-            counts = None
-        self._take(nbytes, times[-1], times, counts)
+        eager = self._receiver is not None and self._receiver.eager
+        self._take(nbytes, times[-1], times, (counts or ()) if eager else ())
         if exact and reader is not None and reader is self._reader:  # the reply goes on
             self._shared.pacing.compare(reader.pieces - before, len(times))
 
-    def _take(self, nbytes: int, at: float, times: Sequence[float] = (), counts: Sequence[int] | None = None) -> None:
+    def _take(self, nbytes: int, at: float, times: Sequence[float] = (), counts: Sequence[int] = ()) -> None:
         """Decrypt, where there is TLS, and parse what was read: it came at the time `at`, or gathered until then.
 
         Then `times` are its arrivals', and where that is known, `counts` bytes had come by each.
         """
         shared, tls = self._shared, self._tls
+        data = shared.buffer[:nbytes]
+        if tls is not None and counts:
+            counts = tls.decrypt_by(data, counts, shared.plain)
+            data = shared.plain[: counts[-1]]
+        elif tls is not None:
+            data = shared.plain[: tls.decrypt(data, shared.plain)]
+        if counts:
+            self._parse_counted(data, times, counts)
+        elif data:
+            self._parse(data, at, times)
         if tls is None:
-            self._parse_gathered(shared.buffer[:nbytes], at, times, counts)
             return
-        ends = tls.decrypt_by(shared.buffer[:nbytes], (nbytes,) if counts is None else counts, shared.plain)
-        if ends[-1]:
-            self._parse_gathered(shared.plain[: ends[-1]], at, times, None if counts is None else ends)
         transport = cast("asyncio.Transport", self._transport)
         if answer := tls.to_send():
             transport.write(answer)
@@ -278,11 +283,11 @@ class Connection(asyncio.BufferedProtocol):
             self._lost(tls.broken)
             transport.close()
 
-    def _parse_gathered(self, data: memoryview, at: float, times: Sequence[float], counts: Sequence[int] | None) -> None:
+    def _parse_counted(self, data: memoryview, times: Sequence[float], counts: Sequence[int]) -> None:
         """Parse bytes of HTTP: arrival by arrival where one of the times may matter, and the others at once."""
         begin = place = 0
         marks = () if self._receiver is None else self._receiver.marks
-        if counts is not None and (matters := first_mark(data, marks)) is not None:
+        if (matters := first_mark(data, marks)) is not None:
             place = bisect_right(counts, matters, hi=len(counts) - 1)
             begin = min(counts[place - 1], len(data)) if place else 0
             if begin:
@@ -294,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
                     begin = end
                 place += 1
         if begin < len(data):
-            self._parse(data[begin:], at, times[place:])
+            self._parse(data[begin:], times[-1], times[place:])
 
     def _parse(self, data: memoryview, at: float, times: Sequence[float]) -> None:
         """Parse bytes of HTTP."""

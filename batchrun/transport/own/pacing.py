@@ -146,11 +146,15 @@ class Pacing:
 
     def _hear(self) -> None:
         """After a ring, read who is due."""
-        if self._watcher is not None and self._arrivals is not None:
-            finished = self._read_due(self._arrivals, *self._watcher.heard())
-            self._watch(self._watcher)
-            if not finished:
+        watcher, arrivals = self._watcher, self._arrivals
+        if watcher is None or arrivals is None:
+            return
+        now, since = watcher.heard()
+        try:
+            if not self._read_due(arrivals, now, since):
                 self._loop.call_soon(self._hear)  # the loop looks after its own sockets first
+        finally:
+            self._watch(watcher)  # or it would never ring again
 
     def _look_later(self) -> None:
         """Set the timer of the next look."""
@@ -189,13 +193,14 @@ class Pacing:
         if in_vain:
             self._patience = min(longest / look, self._patience * _MORE_PATIENT)
         enough = monotonic() + look / 2
-        for place, descriptor in enumerate(due, 1):
+        for place, descriptor in enumerate(due):
+            if place and monotonic() > enough:
+                return False
+            if place and precise:  # what came while the ones before it were read
+                if self._watcher is not None:
+                    self._watcher.look_too()
+                else:
+                    self._note(arrivals)
             if connection := self._away.get(descriptor):
                 connection.read_now()
-            if place < len(due) and monotonic() > enough:
-                return False
-            if precise and self._watcher is not None:
-                self._watcher.look_too()  # what came in the meantime
-            elif precise:
-                self._note(arrivals)
         return True

@@ -66,7 +66,7 @@ class Tls:
         return filled
 
     def decrypt_by(self, received: memoryview, counts: Sequence[int], into: memoryview) -> list[int]:
-        """Decrypt as `decrypt`; return the lengths of the plain text by each of `counts` bytes; the last stands for all."""
+        """Decrypt as `decrypt`; return how much plain text there was by each of `counts` bytes; the last count means all."""
         ends = []
         begin = filled = 0
         for count in (*counts[:-1], len(received)):
