@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batchrun.transport.own.pacing import FEWEST_STREAMS, Pacing, look_s
+from batchrun.transport.own.pacing import FEWEST_STREAMS, Pacing, gather_s, look_s
 
 
 class Bell:
@@ -38,7 +38,7 @@ class Bell:
 
     def due(self, silent: float, oldest: float) -> tuple[list[int], int]:
         """Return who waits."""
-        assert oldest < silent < 100.0
+        assert 100 - gather_s(FEWEST_STREAMS) < oldest < silent < 100, "who has nearly waited for long enough is read along"
         return list(self.waiting), 0
 
     def watch(self, *_: object) -> None:
@@ -125,6 +125,13 @@ async def test_long_reads_leave_room_for_the_loop(pacing: Any, clock: list[float
         asyncio.get_running_loop().call_soon(bell.done.append, "the loop")
 
     assert await rung(pacing, take_long, nothing) == [0, "watch", "the loop", 1, "watch"]
+
+
+async def test_nobody_listens_to_a_bell_that_is_gone(pacing: Any) -> None:
+    """Its descriptor may soon be somebody else's."""
+    descriptor = pacing._arrivals.fileno()
+    pacing.close()
+    assert not asyncio.get_running_loop().remove_reader(descriptor)
 
 
 @pytest.fixture

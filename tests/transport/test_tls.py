@@ -92,6 +92,24 @@ def test_a_text_is_the_same_however_its_bytes_are_cut(version: ssl.TLSVersion, s
     assert remote.side.read() == b"a question"
 
 
+def test_it_is_known_how_much_text_each_arrival_brought() -> None:
+    """Also where one brought but a part of a record, and what came after the last count."""
+    remote = Remote()
+    tls, after = shaken(remote)
+    records = [remote.says(text) for text in (b"abc", b"de", b"f", b"last")]
+    one, two, three, _ = (len(after) + sum(map(len, records[: end + 1])) for end in range(4))
+    received = memoryview(after + b"".join(records))
+    into = memoryview(bytearray(len(received) + RECORD_BYTES))
+    counts = [one, two - 1, two, three, three]
+    assert tls.decrypt_by(received, counts, into) == [3, 3, 5, 6, 10]
+    assert bytes(into[:10]) == b"abcdeflast"
+
+    tls, after = shaken(remote := Remote())
+    end = after + remote.says(b"end") + remote.closes()
+    assert tls.decrypt_by(memoryview(end + b"?"), [len(end), len(end) + 1], into) == [3, 3]
+    assert (tls.closed, tls.broken) == (True, None)
+
+
 def test_the_end_is_told_behind_the_last_text() -> None:
     """In order or not, what came before it counts."""
     remote = Remote()
