@@ -11,7 +11,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 
-SOURCES = [Path("batchrun", "wire", "_runs.c")]
+SOURCES = [Path("batchrun", "wire", "_answer.c"), Path("batchrun", "wire", "_runs.c")]
 if sys.platform == "linux":
     SOURCES.append(Path("batchrun", "transport", "own", "_arrivals.c"))
 

@@ -14,17 +14,18 @@ when the reply is made. Refuses to know bytes, SSE and HTTP.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from msgspec import Struct
 
 from batchrun.records import Form, Reply, ToolUse
 from batchrun.wire import usual
+from batchrun.wire.answer import KIND_NAMES, Answer
 from batchrun.wire.arguments import tool_use
-from batchrun.wire.json_text import encode_as_came, joined_surrogates, raw_at, raw_items
+from batchrun.wire.json_text import decode_envelope, encode_as_came, joined_surrogates, raw_at, raw_items
 from batchrun.wire.runs import KINDS, Run, decoded
 from batchrun.wire.spoiled import MAX_PIECES, SpoiledError, bounded
-from batchrun.wire.usage import from_bedrock, merge_usage, split_usage
+from batchrun.wire.usage import from_bedrock, merge_usage, plain_usage, split_usage
 from batchrun.wire.usual import BlockDelta, Ping
 
 EVENTS: Final = frozenset(
@@ -52,6 +53,41 @@ class _Block(Struct):
     parts: list[str] = []
     start_input: str = ""  # arguments given with the block itself, as JSON text
     stopped: bool = False
+
+
+def whole_reply(answer: Answer) -> Reply | None:
+    """Return an answer that came in usual events to its end, which is what `MessagesState` makes of it; None: it did not."""
+    if not answer.closed or answer.stop_reason is None:
+        return None
+    text, thinking, uses, usage = "", None, list[ToolUse](), answer.usage
+    blocks = answer.blocks()
+    cut = len(blocks) - 1 if answer.stop_reason in CUT_REASONS else None
+    for place, (kind, _index, _stopped, call_id, name, told) in enumerate(blocks):
+        if name is not None:
+            uses.append(tool_use(call_id, name, told, cut=place == cut))
+        elif KIND_NAMES[kind] == "text":
+            text += told
+        else:
+            thinking = told if thinking is None else thinking + told
+    return Reply(
+        form="anthropic_sse",
+        text=text,
+        thinking=thinking,
+        tool_uses=tuple(uses),
+        stop_reason=answer.stop_reason,
+        stop_sequence=answer.stop_sequence,
+        usage=split_usage(_usage_of(answer)) if usage is None else plain_usage(usage),
+        message_id=answer.id,
+        model=answer.model,
+    )
+
+
+def _usage_of(answer: Answer) -> dict[str, Any]:
+    """Return the merged usage of an answer."""
+    usage: dict[str, Any] = {}
+    for told in answer.usages or ():
+        merge_usage(usage, decode_envelope(told))
+    return usage
 
 
 class MessagesState:
@@ -157,6 +193,22 @@ class MessagesState:
             raw = raws[place] if place < len(raws) else b""
             self._open(block, None, raw).stopped = True
         self._stop(message.get("stop_reason"), message.get("stop_sequence"))
+
+    @classmethod
+    def of(cls, answer: Answer) -> Self:
+        """Return the state that an answer of usual events is in."""
+        state = cls()
+        state._started, state.closed = answer.started, answer.closed
+        state._id, state._model = answer.id, answer.model
+        state.stop_reason, state._stop_sequence = answer.stop_reason, answer.stop_sequence
+        state.events = answer.events
+        for kind, index, stopped, call_id, name, text in answer.blocks():
+            block = state._new_block(KIND_NAMES[kind], index)
+            block.id, block.name, block.stopped = call_id, name, stopped
+            if text:
+                block.parts.append(text)
+        state.usage = _usage_of(answer)
+        return state
 
     def reply(self, form: Form) -> Reply:
         """Return the answer; call it when `answered`."""

@@ -126,6 +126,8 @@ class ReplyDecoder:
             return verdicts.classify_end(ended, status=None)
         if self._mode == "error":
             return verdicts.classify_http(self._status, self._headers, bytes(self._body), now=now, remains=self._remains())
+        if self._stream is not None and (whole := self._stream.whole()) is not None:
+            return whole
         self._end()
         if self._state is not None and self._state.answered:
             return self._reply(self._state)
@@ -197,8 +199,7 @@ class ReplyDecoder:
         """Bring the public attributes up to date with the stream."""
         self.first_event = self.first_event or stream.first_event
         self.first_call = self.first_call or stream.first_call
-        if stream.state is not None:
-            self.events = stream.state.events
+        self.events = stream.events
         if stream.complete:
             self._spoiled = stream.spoiled
             self.complete = True
@@ -216,8 +217,7 @@ class ReplyDecoder:
             self._become_stream(bytes(self._body).strip(_WHITE), bare_lines=True)
         stream = self._stream
         if stream is not None:
-            if not stream.complete:
-                stream.end()
+            stream.end()
             self._state, self._spoiled = stream.state, stream.spoiled or self._spoiled
         elif self._mode in {"lines", "document"}:
             found = read_document(bytes(self._body).strip(_WHITE))

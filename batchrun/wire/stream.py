@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from batchrun.records import Reply
+from batchrun.wire.answer import Answer
 from batchrun.wire.chat import ChatState
 from batchrun.wire.complaint import Complaint, find_complaint, plain
 from batchrun.wire.json_text import decode_envelope
-from batchrun.wire.messages import EVENTS, MessagesState
+from batchrun.wire.messages import EVENTS, MessagesState, whole_reply
 from batchrun.wire.runs import Run, events_in, take_apart
 from batchrun.wire.sse import EventBuffer, bare_events, events, has_fields, is_torn, plain_data, plain_names
 from batchrun.wire.status import Oddity
@@ -43,6 +45,7 @@ class StreamReader:
         "_buffer",
         "_events",
         "_urgent",
+        "_usual",
         "_waited_for",
         "complete",
         "first_call",
@@ -55,7 +58,9 @@ class StreamReader:
 
     def __init__(self, *, bare_lines: bool = False) -> None:
         """`bare_lines`: newline-delimited JSON instead of server-sent events."""
-        self._buffer = EventBuffer(bare_lines=bare_lines)
+        self._usual = None if bare_lines or Answer is None else Answer()  # while nothing unusual has come; after it, the buffer
+        if self._usual is None:
+            self._buffer = EventBuffer(bare_lines=bare_lines)
         self._events = bare_events if bare_lines else events
         self.state: MessagesState | ChatState | None = None
         self.spoiled: Complaint | Oddity | None = None
@@ -67,8 +72,20 @@ class StreamReader:
         self._urgent = True  # the event that has not ended yet may be one that is waited for
         self._waited_for: tuple[bytes, ...] = (b"",)  # anything at all
 
+    @property
+    def events(self) -> int:
+        """How many events were applied, pings left out."""
+        answer = self._usual or self.state
+        return 0 if answer is None else answer.events
+
     def push(self, chunk: bytes) -> bool:
         """Take the next bytes; tell whether events were applied."""
+        usual = self._usual
+        if usual is not None:
+            if usual.feed(chunk):
+                self.first_event, self.first_call, self.complete = usual.events > 0, usual.called, usual.closed
+                return usual.seen
+            chunk = self._take_over(usual)
         buffer, size = self._buffer, len(chunk)
         small = buffer.push(chunk) < BATCH_BYTES and size < SEARCHED_BYTES
         if small and not self._urgent and not buffer.holds(self._waited_for, size):
@@ -95,8 +112,25 @@ class StreamReader:
         self._look()
         return True
 
+    def _take_over(self, usual: Answer) -> bytes:
+        """Go on from what an answer has; return the bytes that it did not take."""
+        self._usual, self._buffer = None, EventBuffer()
+        if usual.seen:
+            self.seen, self.state = True, MessagesState.of(usual)
+            self._look()
+        return usual.rest
+
+    def whole(self) -> Reply | None:
+        """Return the answer of a stream that is complete and was usual throughout; None for any other."""
+        return None if self._usual is None else whole_reply(self._usual)
+
     def end(self) -> None:
         """Apply also what came after the last blank line: servers forget it, and a cut event is no event."""
+        if self._usual is not None:
+            rest = self._take_over(self._usual)
+            self._buffer.push(rest)
+        if self.complete:
+            return
         self._drain()
         rest = self._buffer.rest()
         self.torn = is_torn(rest)

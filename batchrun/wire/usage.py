@@ -45,6 +45,9 @@ _PLAIN: Final = frozenset(
 """What the Messages API tells when no server tool, no thinking and no gateway has a part in the answer."""
 _TOO_MANY: Final = 2**63
 
+PlainUsage = tuple[int | None, int | None, int | None, int | None, int | None, int | None, str | None]
+"""Input tokens, output tokens, cached input that was read, that was written (in all, for 5 minutes, for 1 hour), service tier."""
+
 
 def merge_usage(into: dict[str, Any], later: object) -> None:
     """Lay a later report over earlier ones, in place; whatever is not an object, or null, changes nothing."""
@@ -93,16 +96,22 @@ def _usual(raw: Mapping[str, Any]) -> Usage | None:
     for value in (tokens, output, read, written, told_5m, told_1h):
         if value is not None and (type(value) is not int or not 0 <= value < _TOO_MANY):
             return None
-    told = (told_5m or 0) + (told_1h or 0)
-    if written is not None and written >= told:
-        told_5m = (told_5m or 0) + written - told
+    return plain_usage((tokens, output, read, written, told_5m, told_1h, tier if isinstance(tier, str) else None))
+
+
+def plain_usage(told: PlainUsage) -> Usage:
+    """Return the split of a usage that tells what the API itself tells."""
+    tokens, output, read, written, told_5m, told_1h, tier = told
+    lifetimes = (told_5m or 0) + (told_1h or 0)
+    if written is not None and written >= lifetimes:
+        told_5m = (told_5m or 0) + written - lifetimes
     return Usage(
         input_tokens=tokens,
         output_tokens=output,
         cache_read_tokens=read,
         cache_write_5m_tokens=told_5m,
         cache_write_1h_tokens=told_1h,
-        service_tier=tier if isinstance(tier, str) else None,
+        service_tier=tier,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from batchrun.records import Ended, Failure, Reply
 from batchrun.wire import runs, stream, usual
+from batchrun.wire.answer import Answer
 from batchrun.wire.reply import ReplyDecoder
 from batchrun.wire.runs import KINDS, Run
 from batchrun.wire.sse import plain_data
@@ -46,6 +47,9 @@ def take_apart_in_python(block: bytes) -> list[bytes | Run] | None:
     return None if lines is None else joined(lines)
 
 
+WAYS = (runs.take_apart, plain_data, take_apart_in_python)
+
+
 def read_chunks(
     chunks: Iterable[bytes],
     *,
@@ -54,18 +58,22 @@ def read_chunks(
     ended: Ended | None = None,
     max_bytes: int = 1 << 26,
 ) -> Reply | Failure:
-    """Decode one response that came in these chunks: whoever takes its blocks apart changes nothing."""
+    """Decode one response that came in these chunks: whoever reads the usual events or takes blocks apart changes nothing."""
     found = []
     kept = tuple(chunks)
-    for take_apart in (runs.take_apart, plain_data, take_apart_in_python):
-        with patch.object(stream, "take_apart", take_apart):
+    for answer, take_apart in ((Answer, runs.take_apart), *((None, way) for way in WAYS)):
+        with patch.object(stream, "Answer", answer), patch.object(stream, "take_apart", take_apart):
             decoder = ReplyDecoder(max_bytes=max_bytes)
             decoder.head(status, headers or {})
+            steps: list[tuple[bool, ...]] = []
             for chunk in kept:
                 decoder.feed(chunk)
+                steps.append((decoder.first_event, decoder.first_call, decoder.complete))
             outcome = decoder.finish(ended or Ended(how="complete"), now=NOW)
-            found.append((outcome, decoder.events, decoder.first_event, decoder.first_call, decoder.complete))
-    assert found[0] == found[1] == found[2]
+            if isinstance(outcome, Failure):  # what spoils an answer need not be found at once
+                steps = [step[:2] for step in steps]
+            found.append((outcome, decoder.events, decoder.first_call, steps))
+    assert all(one == found[0] for one in found)
     return found[0][0]
 
 

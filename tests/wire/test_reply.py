@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.records import Ended, EndedHow, Failure, Reply, Usage
+from batchrun.wire import stream
 from batchrun.wire.reply import MAX_ERROR_BODY, MAX_PARTIAL, ReplyDecoder
 
 Answer = Callable[..., Reply]
@@ -265,7 +266,9 @@ def test_a_failure_is_told_at_once() -> None:
     assert decoder.complete
 
 
-def test_large_streams_are_looked_at_in_batches() -> None:
+def test_large_streams_are_looked_at_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is, where the extension does not look at them."""
+    monkeypatch.setattr(stream, "Answer", None)
     decoder = ReplyDecoder()
     decoder.head(200, {})
     decoder.feed(BODY.partition(b"event: message_delta")[0])

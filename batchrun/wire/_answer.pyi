@@ -1,0 +1,22 @@
+from typing import final
+
+from batchrun.wire.usage import PlainUsage
+
+@final
+class Answer:
+    events: int
+    seen: bool
+    started: bool
+    called: bool
+    closed: bool
+    id: str | None
+    model: str | None
+    stop_reason: str | None
+    stop_sequence: str | None
+    usages: list[bytes] | None
+    @property
+    def usage(self) -> PlainUsage | None: ...
+    @property
+    def rest(self) -> bytes: ...
+    def feed(self, chunk: bytes, /) -> bool: ...
+    def blocks(self) -> list[tuple[int, int, bool, str | None, str | None, str]]: ...

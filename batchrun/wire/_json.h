@@ -1,0 +1,201 @@
+/* Strict JSON as the usual events of a stream have it: strings, small whole numbers, and the delta of a block's text. */
+
+#ifndef BATCHRUN_JSON_H
+#define BATCHRUN_JSON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+
+typedef unsigned char byte;
+
+/* Where a delta belongs: to the block at `index`, if that is a block of this kind. */
+typedef struct {
+    int kind;
+    long index;
+} Place;
+
+static const char *const KINDS[][2] = {
+    {"\"text_delta\"", "\"text\""},
+    {"\"input_json_delta\"", "\"partial_json\""},
+    {"\"thinking_delta\"", "\"thinking\""},
+};
+enum { KINDS_COUNT = sizeof KINDS / sizeof KINDS[0] };
+
+/* Below, `*at` is moved on only where something was found. Bytes objects end with a NUL, which is in no token, digit or
+ * escape and ends every string: nothing reads past it. */
+
+static inline int token(const char **at, const char *word)
+{
+    const char *p = *at;
+    while (*p == ' ')
+        p++;
+    while (*word)
+        if (*p++ != *word++)
+            return 0;
+    *at = p;
+    return 1;
+}
+
+static inline int tokens(const char **at, const char *const *words)
+{
+    for (; *words; words++)
+        if (!token(at, *words))
+            return 0;
+    return 1;
+}
+
+/* The well-formed sequences of the Unicode standard, table 3-7. */
+static inline int is_utf8(const byte *p, const byte *end)
+{
+    while (p < end) {
+        byte lead = *p++, low = 0x80, high = 0xBF;
+        if (lead < 0x80)
+            continue;
+        if (lead < 0xC2 || lead > 0xF4)
+            return 0;
+        if (lead == 0xE0)
+            low = 0xA0;
+        else if (lead == 0xED)
+            high = 0x9F;
+        else if (lead == 0xF0)
+            low = 0x90;
+        else if (lead == 0xF4)
+            high = 0x8F;
+        int more = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+        if (end - p < more || *p < low || *p > high)
+            return 0;
+        for (p++; --more; p++)
+            if (*p < 0x80 || *p > 0xBF)
+                return 0;
+    }
+    return 1;
+}
+
+static inline long four_hex_digits(const char *p)
+{
+    long value = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i];
+        if (c >= '0' && c <= '9')
+            value = value * 16 + (c - '0');
+        else if (c >= 'a' && c <= 'f')
+            value = value * 16 + (c - 'a' + 10);
+        else if (c >= 'A' && c <= 'F')
+            value = value * 16 + (c - 'A' + 10);
+        else
+            return -1;
+    }
+    return value;
+}
+
+static inline char *put(char *to, long code)
+{
+    if (code < 0x80) {
+        *to++ = (char)code;
+        return to;
+    }
+    if (code < 0x800) {
+        *to++ = (char)(0xC0 | code >> 6);
+    } else {
+        if (code < 0x10000) {
+            *to++ = (char)(0xE0 | code >> 12);
+        } else {
+            *to++ = (char)(0xF0 | code >> 18);
+            *to++ = (char)(0x80 | (code >> 12 & 0x3F));
+        }
+        *to++ = (char)(0x80 | (code >> 6 & 0x3F));
+    }
+    *to++ = (char)(0x80 | (code & 0x3F));
+    return to;
+}
+
+/* Decodes the escape behind a backslash; NULL where it is none, or half a surrogate pair. */
+static inline char *unescape(const char **at, char *to)
+{
+    const char *p = *at;
+    static const char NAMES[] = "\"\\/bfnrt", MEANT[] = "\"\\/\b\f\n\r\t";
+    const char *name = *p ? strchr(NAMES, *p) : NULL;
+    if (name != NULL) {
+        *to++ = MEANT[name - NAMES];
+        *at = p + 1;
+        return to;
+    }
+    long code = *p == 'u' ? four_hex_digits(p + 1) : -1;
+    if (code < 0 || (code >= 0xDC00 && code < 0xE000))
+        return NULL;
+    p += 5;
+    if (code >= 0xD800 && code < 0xDC00) {
+        long low = p[0] == '\\' && p[1] == 'u' ? four_hex_digits(p + 2) : -1;
+        if (low < 0xDC00 || low >= 0xE000)
+            return NULL;
+        p += 6;
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    *at = p;
+    return put(to, code);
+}
+
+/* Decodes a JSON string from behind its first quote, into no more bytes than it has; NULL where it is not strict. */
+static inline char *string(const char **at, char *to)
+{
+    const char *p = *at, *begin = to;
+    byte all = 0;
+    for (;;) {
+        const char *from = p;
+        byte c;
+        while ((c = (byte)*p) != '"' && c != '\\' && c >= ' ') {
+            all |= c;
+            p++;
+        }
+        if (c < ' ')
+            return NULL;
+        memcpy(to, from, (size_t)(p - from));
+        to += p - from;
+        p++;
+        if (c == '"')
+            break;
+        if ((to = unescape(&p, to)) == NULL)
+            return NULL;
+    }
+    if (all >= 0x80 && !is_utf8((const byte *)begin, (const byte *)to))
+        return NULL;
+    *at = p;
+    return to;
+}
+
+static inline int digits(const char **at, long *value)
+{
+    const char *p = *at, *begin;
+    while (*p == ' ')
+        p++;
+    begin = p;
+    for (*value = 0; *p >= '0' && *p <= '9' && p - begin < 9; p++)
+        *value = *value * 10 + (*p - '0');
+    *at = p;
+    return p > begin && !(*p >= '0' && *p <= '9') && (*begin != '0' || p - begin == 1);
+}
+
+/* Decodes the text of a delta, which is all of a line, and tells where it belongs; NULL where the line is something else. */
+static inline char *delta(const char *p, const char *end, char *to, Place *place)
+{
+    static const char *const BEGIN[] = {"{", "\"type\"", ":", "\"content_block_delta\"", ",", "\"index\"", ":", NULL};
+    static const char *const MIDDLE[] = {",", "\"delta\"", ":", "{", "\"type\"", ":", NULL};
+    int kind = 0;
+    if (!tokens(&p, BEGIN) || !digits(&p, &place->index) || !tokens(&p, MIDDLE))
+        return NULL;
+    while (!token(&p, KINDS[kind][0]))
+        if (++kind == KINDS_COUNT)
+            return NULL;
+    place->kind = kind;
+    if (!token(&p, ",") || !token(&p, KINDS[kind][1]) || !token(&p, ":") || !token(&p, "\""))
+        return NULL;
+    to = string(&p, to);
+    if (to == NULL || !token(&p, "}") || !token(&p, "}"))
+        return NULL;
+    while (*p == ' ')
+        p++;
+    return p == end ? to : NULL;
+}
+
+#endif
