@@ -9,7 +9,7 @@
 #include "_json.h"
 #include <structmember.h>
 
-enum { DEEPEST = 32, LONGEST_NUMBER = 18, MOST_BLOCKS = 256 };
+enum { DEEPEST = 32, MOST_MEMBERS = 48, LONGEST_NUMBER = 18, MOST_BLOCKS = 256 };
 
 /* The text of a JSON value; `begin` is NULL where there is none. */
 typedef struct {
@@ -90,15 +90,16 @@ static int skip_number(const char **at)
 
 static int members(const char **at, const char *const *names, Slice *found, int depth);
 
+static const char *const NO_NAMES[] = {NULL};
+
 static int skip_value(const char **at, int depth)
 {
-    static const char *const NONE[] = {NULL};
     blanks(at);
     switch (**at) {
     case '"':
         return skip_string(at);
     case '{':
-        return members(at, NONE, NULL, depth);
+        return members(at, NO_NAMES, NULL, depth);
     case '[':
         if (depth == DEEPEST)
             return 0;
@@ -121,23 +122,29 @@ static int skip_value(const char **at, int depth)
     }
 }
 
-/* Goes through an object; the members of these names are `found`, none of them twice. Returns 2 where there are others, too. */
+/* Goes through an object with no name twice; the members of these names are `found`. Returns 2 where there are others, too. */
 static int members(const char **at, const char *const *names, Slice *found, int depth)
 {
     if (depth == DEEPEST || !token(at, "{"))
         return 0;
     if (token(at, "}"))
         return 1;
-    int outcome = 1;
+    Slice before[MOST_MEMBERS];
+    int outcome = 1, count = 0;
     do {
         blanks(at);
         const char *name = *at + 1;
-        if (!skip_string(at))
+        if (count == MOST_MEMBERS || !skip_string(at))
             return 0;
         size_t length = (size_t)(*at - 1 - name);
         int place = 0;
         if (memchr(name, '\\', length) != NULL || !token(at, ":"))
             return 0;
+        for (int other = 0; other < count; other++)
+            if ((size_t)(before[other].end - before[other].begin) == length && memcmp(before[other].begin, name, length) == 0)
+                return 0;
+        before[count].begin = name;
+        before[count++].end = name + length;
         blanks(at);
         const char *begin = *at;
         if (!skip_value(at, depth + 1))
@@ -148,8 +155,6 @@ static int members(const char **at, const char *const *names, Slice *found, int 
             outcome = 2;
             continue;
         }
-        if (found[place].begin != NULL)
-            return 0;
         found[place].begin = begin;
         found[place].end = *at;
     } while (token(at, ","));
@@ -579,6 +584,23 @@ static void dealloc(Answer *self)
     Py_DECREF(type);
 }
 
+PyDoc_STRVAR(surely_strict_doc, "surely_strict(text, /)\n--\n\n"
+                                "Tell whether a text is surely an object of strict JSON, no name in it twice and no character told\n"
+                                "by its number; False may be either.");
+
+static PyObject *surely_strict(PyObject *Py_UNUSED(module), PyObject *text)
+{
+    Py_ssize_t length;
+    if (!PyUnicode_Check(text))
+        return PyErr_Format(PyExc_TypeError, "a text is str, not %.100s", Py_TYPE(text)->tp_name);
+    const char *p = PyUnicode_AsUTF8AndSize(text, &length), *begin = p;
+    if (p == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) /* it has half a surrogate pair */
+        PyErr_Clear();
+    else if (p == NULL)
+        return NULL;
+    return PyBool_FromLong(p != NULL && strstr(p, "\\u") == NULL && members(&p, NO_NAMES, NULL, 0) && p == begin + length);
+}
+
 static PyMethodDef ANSWER_METHODS[] = {
     {"feed", (PyCFunction)feed, METH_O, feed_doc},
     {"blocks", (PyCFunction)blocks, METH_NOARGS, blocks_doc},
@@ -615,7 +637,8 @@ static int add_type(PyObject *module)
 }
 
 static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, add_type}, {0, NULL}};
-static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, .m_name = "_answer", .m_slots = SLOTS};
+static PyMethodDef METHODS[] = {{"surely_strict", surely_strict, METH_O, surely_strict_doc}, {NULL, NULL, 0, NULL}};
+static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, .m_name = "_answer", .m_methods = METHODS, .m_slots = SLOTS};
 
 PyMODINIT_FUNC PyInit__answer(void)
 {

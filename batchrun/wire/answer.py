@@ -9,11 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 try:
-    from batchrun.wire._answer import Answer
+    from batchrun.wire._answer import Answer, surely_strict
 except ImportError:
     Answer = None  # type: ignore[assignment,misc]
 
-__all__ = ["KIND_NAMES", "Answer"]
+    def surely_strict(text: str, /) -> bool:  # noqa: ARG001 - the signature of the one in C
+        """Tell whether a text is surely an object of strict JSON, no name in it twice and no character told by its number."""
+        return False
+
+
+__all__ = ["KIND_NAMES", "Answer", "surely_strict"]
 
 KIND_NAMES: Final = ("text", "tool_use", "thinking")
 """The names of the kinds of blocks that it tells by their place here."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrun.wire import arguments
+from batchrun.wire.answer import Answer, surely_strict
 from batchrun.wire.arguments import MAX_CHARACTERS, Parsed, parse_arguments, tool_use
 from batchrun.wire.json_text import MAX_DEPTH
 
@@ -93,6 +96,62 @@ def test_never_raises_and_never_lies(raw: str) -> None:
     if parsed.input is not None and raw.strip():
         assert isinstance(json.loads(parsed.input), dict)
         parsed.input.encode()
+
+
+KEYS = st.sampled_from(["a", "b", "é", ""]) | st.text(max_size=2)
+PIECES = st.recursive(
+    st.sampled_from(
+        [
+            "0",
+            "-1",
+            "01",
+            "1.5",
+            "1.",
+            "2e3",
+            "12345678901234567890",
+            "true",
+            "nul",
+            "NaN",
+            '"a"',
+            '"\\n"',
+            '"\\u0041"',
+            '"\\x"',
+            '"é"',
+        ]
+    ),
+    lambda inner: (
+        st.builds("[{}]".format, st.lists(inner, max_size=3).map(", ".join))
+        | st.builds("{{{}}}".format, st.lists(st.builds('"{}":{}'.format, KEYS, inner), max_size=4).map(",".join))
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.builds('{{"k":{}}}{}'.format, PIECES, st.sampled_from(["", "", " ", "}", "\n"])))
+def test_what_is_read_in_c_is_read_the_same_by_the_rules(raw: str) -> None:
+    with patch.object(arguments, "surely_strict", lambda _text: False):
+        ruled = parse_arguments(raw)
+    assert parse_arguments(raw) == ruled
+
+
+@pytest.mark.skipif(Answer is None, reason="the extension is not built")
+@pytest.mark.parametrize(
+    ("text", "strict"),
+    [
+        ('{"a": [1, -0.5, true, null, "b\\n"], "b": {"a": "é"}}', True),
+        ('{"a":{"b":1,"b":2}}', False),
+        ('{"a":"\\u0041"}', False),
+        ('{"a":"\ud83d"}', False),
+        ('{"a":1} ', False),
+        ("[]", False),
+        (json.dumps({str(number): number for number in range(48)}), True),
+        (json.dumps({str(number): number for number in range(49)}), False),
+    ],
+)
+def test_what_is_surely_strict(text: str, *, strict: bool) -> None:
+    assert surely_strict(text) is strict
+    with pytest.raises(TypeError, match="a text is str, not bytes"):
+        surely_strict(text.encode("utf-8", "replace"))  # type: ignore[arg-type]  # what is tested
 
 
 def test_depth_of_the_callers_stack_makes_no_difference() -> None:
