@@ -11,7 +11,11 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 
-SOURCES = [Path("batchrun", "wire", "_answer.c"), Path("batchrun", "wire", "_runs.c")]
+SOURCES = [
+    Path("batchrun", "wire", "_answer.c"),
+    Path("batchrun", "wire", "_runs.c"),
+    Path("batchrun", "transport", "own", "_fields.c"),
+]
 if sys.platform == "linux":
     SOURCES.append(Path("batchrun", "transport", "own", "_arrivals.c"))
 

@@ -113,6 +113,7 @@ class Shaper:
         """Start with nothing interned."""
         self._lenient = lenient
         self._interned: dict[bytes, bytes] = {}
+        self._tools_before = b""  # most rows have those of the row before: to compare costs less than to hash
         self._patience = PATIENCE
 
     def usual(self, row: Line) -> Sample | None:
@@ -133,7 +134,8 @@ class Shaper:
         """Return the sample of a line of the usual fields, None where it is not one, or something is wrong with it."""
         try:
             given = _usual(row.text)
-            row.text.decode()
+            if not row.text.isascii():
+                row.text.decode()
             tools = _begun(given.tools, b"[")
             return Sample(
                 index=row.index,
@@ -195,14 +197,17 @@ class Shaper:
 
     def _intern(self, tools: bytes) -> bytes:
         """Return the one object that stands for these tools; a bounded table, emptied when it is full."""
+        if tools == self._tools_before:
+            return self._tools_before
         known = self._interned.get(tools)
         if known is not None:
+            self._tools_before = known
             return known
         if not tools.startswith(b"["):
             raise RowError("must be a list of tools", field="tools", code="tools-not-a-list")
         if len(self._interned) >= MAX_INTERNED:
             self._interned.clear()
-        self._interned[tools] = tools
+        self._interned[tools] = self._tools_before = tools
         return tools
 
     def _tags(self, text: bytes) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import httptools
 
 from batchrun.records import Ended
 from batchrun.transport.base import COMPLETE, ENOUGH, MAX_HEAD_BYTES, MAX_HEADERS, Receiver, brief, ended_by_loss
+from batchrun.transport.own.fields import Fields
 
 _FRAMING_PER_BYTE: Final = 32
 """Bytes of framing allowed for each byte of body: one-byte chunks have 5, with a small extension 20."""
@@ -37,10 +38,8 @@ class ReplyReader:
 
     __slots__ = (
         "_complete",
-        "_head_bytes",
+        "_fields",
         "_head_due",
-        "_header_count",
-        "_headers",
         "_interim",
         "_max_body",
         "_parser",
@@ -50,6 +49,7 @@ class ReplyReader:
         "_until_close",
         "body",
         "on_body",
+        "on_header",
         "pieces",
         "raw",
         "reusable",
@@ -61,9 +61,8 @@ class ReplyReader:
         self._max_body = max_body
         self._parts: list[bytes] = []
         self.on_body = self._parts.append  # called by the parser, as all on_… are
-        self._headers: dict[str, str] = {}
-        self._header_count = 0
-        self._head_bytes = 0
+        self._fields = Fields(MAX_HEADERS)  # of the last head, an interim one or the final one; those of trailers are dropped
+        self.on_header = self._fields.add
         self._status = 0  # 0 until the final head is whole
         self._head_due = False
         self._interim = False
@@ -93,11 +92,12 @@ class ReplyReader:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             broken = error
-        if self._header_count > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+        fields = self._fields
+        if fields.count > MAX_HEADERS or fields.size > MAX_HEAD_BYTES:
             return _HEAD_TOO_LARGE
         if self._head_due:
             self._head_due = False
-            self._receiver.head(self._status, self._headers, at)
+            self._receiver.head(self._status, fields.values, at)
         parts = self._parts
         self.pieces += len(parts)
         if parts:
@@ -175,18 +175,6 @@ class ReplyReader:
         if self._complete:
             raise ValueError("bytes after the end of the reply")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one field of the head; those of trailers are dropped."""
-        if self._status:
-            return
-        self._header_count += 1
-        self._head_bytes += len(name) + len(value) + 4
-        if self._header_count > MAX_HEADERS:
-            return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
-        headers = self._headers
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-
     def on_headers_complete(self) -> None:
         """Take a whole head: an interim one is dropped, the final one is due to the receiver."""
         if self._parser is None:
@@ -194,11 +182,12 @@ class ReplyReader:
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             self._interim = True
-            self._headers = {}
+            self._fields.values.clear()
             return
         self._status = status
         self._head_due = True
-        headers = self._headers
+        self._fields.closed = True
+        headers = self._fields.values
         chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
         self._until_close = not chunked and "content-length" not in headers
 
@@ -212,7 +201,8 @@ class ReplyReader:
 
     def _ambiguous(self) -> bool:
         """Tell whether two framings were given: what follows on such a connection cannot be trusted."""
-        return "transfer-encoding" in self._headers and "content-length" in self._headers
+        headers = self._fields.values
+        return "transfer-encoding" in headers and "content-length" in headers
 
 
 def first_mark(data: bytes | memoryview, marks: Sequence[bytes]) -> int | None:

@@ -1,0 +1,3 @@
+from batchrun.transport.own.fields import PythonFields
+
+class Fields(PythonFields): ...
