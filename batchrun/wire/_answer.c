@@ -57,15 +57,20 @@ static int skip_string(const char **at)
     byte all = 0, c;
     if (**at != '"')
         return 0;
-    while ((c = (byte)*p) != '"') {
+    for (;;) {
+        while ((c = (byte)*p) != '"' && c != '\\' && c >= ' ') {
+            all |= c;
+            p++;
+        }
         p++;
-        if (c < ' ' || (c == '\\' && unescape(&p, decoded) == NULL))
+        if (c == '"')
+            break;
+        if (c < ' ' || unescape(&p, decoded) == NULL)
             return 0;
-        all |= c;
     }
     if (all >= 0x80 && !is_utf8((const byte *)begin, (const byte *)p))
         return 0;
-    *at = p + 1;
+    *at = p;
     return 1;
 }
 
@@ -149,7 +154,7 @@ static int members(const char **at, const char *const *names, Slice *found, int 
         const char *begin = *at;
         if (!skip_value(at, depth + 1))
             return 0;
-        while (names[place] != NULL && (strlen(names[place]) != length || memcmp(names[place], name, length) != 0))
+        while (names[place] != NULL && (*names[place] != *name || strlen(names[place]) != length || memcmp(names[place], name, length)))
             place++;
         if (names[place] == NULL) {
             outcome = 2;

@@ -37,8 +37,14 @@ static inline int token(const char **at, const char *word)
     return 1;
 }
 
-static inline int tokens(const char **at, const char *const *words)
+/* A few tokens, most often without a blank between them: `usual` is how they look then. */
+static inline int tokens(const char **at, const char *const *words, const char *usual, const char *end)
 {
+    size_t length = strlen(usual);
+    if ((size_t)(end - *at) > length && memcmp(*at, usual, length) == 0) {
+        *at += length;
+        return 1;
+    }
     for (; *words; words++)
         if (!token(at, *words))
             return 0;
@@ -182,7 +188,9 @@ static inline char *delta(const char *p, const char *end, char *to, Place *place
     static const char *const BEGIN[] = {"{", "\"type\"", ":", "\"content_block_delta\"", ",", "\"index\"", ":", NULL};
     static const char *const MIDDLE[] = {",", "\"delta\"", ":", "{", "\"type\"", ":", NULL};
     int kind = 0;
-    if (!tokens(&p, BEGIN) || !digits(&p, &place->index) || !tokens(&p, MIDDLE))
+    if (!tokens(&p, BEGIN, "{\"type\":\"content_block_delta\",\"index\":", end) || !digits(&p, &place->index))
+        return NULL;
+    if (!tokens(&p, MIDDLE, ",\"delta\":{\"type\":", end))
         return NULL;
     while (!token(&p, KINDS[kind][0]))
         if (++kind == KINDS_COUNT)
