@@ -169,6 +169,7 @@ def test_a_usual_stream_is_read_to_its_end(name: bytes, answer: Callable[..., Re
         {**CALL, "content_block": {"type": "server_tool_use", "id": "t", "name": "f"}},
         {**TEXT, "error": {"message": "m"}},
         {**CLOSE, "choices": None},
+        {**CLOSE, "object": "x"},
         {**CLOSE, "usage": {"output_tokens": 3}},
         {**CLOSE, "amazon-bedrock-invocationMetrics": {"outputTokenCount": 3}},
         {**END, "delta": {"stop_reason": ""}},
@@ -192,6 +193,7 @@ def test_a_usual_stream_is_read_to_its_end(name: bytes, answer: Callable[..., Re
         b'{"type":"ping","a":[1,]}',
         b'{"type":"ping","a":nul}',
         b'{"type":"ping","a":%b%b}' % (b"[" * 40, b"]" * 40),
+        b'{"type":"ping","a":%b1%b}' % (b'{"a":' * 40, b"}" * 40),
         b'{"type":"ping"}}',
         b'{"type":"ping"',
         b'{"type":"ping",}',
@@ -240,6 +242,7 @@ def test_many_blocks_are_left_to_those_who_bound_them() -> None:
         ({}, (9, 1, None, 7, None, None, None)),
         ({"output_tokens": None, "input_tokens": 0}, (0, 1, None, 7, None, None, None)),
         ({"cache_creation": {"ephemeral_1h_input_tokens": 3}, "inference_geo": "x"}, (9, 1, None, 7, None, 3, None)),
+        ({"cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}}, (9, 1, None, 7, 3, 4, None)),
         ({"service_tier": "batch", "cache_read_input_tokens": 999_999_999}, (9, 1, 999_999_999, 7, None, None, "batch")),
         ({"server_tool_use": {"web_search_requests": 1}}, None),
         ({"output_tokens": 10**9}, None),
@@ -254,6 +257,22 @@ def test_usage_is_split_in_c_where_it_is_the_apis_own(later: dict[str, object], 
     assert found.usage is None
     assert found.feed(stream(START, {**END, "usage": later}))
     assert found.usage == usage
+
+
+@IN_C
+def test_lifetimes_of_cache_writes_replace_those_before() -> None:
+    found = Answer()
+    for lifetime in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"):
+        assert found.feed(stream({**END, "usage": {"cache_creation": {lifetime: 3}}}))
+    assert found.usage == (None, None, None, None, None, 3, None)
+
+
+def test_a_delta_belongs_to_the_last_block_of_its_index(answer: Callable[..., Reply]) -> None:
+    starts = [
+        {**TEXT, "index": index, "content_block": {"type": "text", "text": text}}
+        for index, text in ((0, "a"), (0, "b"), (1, "c"))
+    ]
+    assert answer(stream(START, *starts, delta(0, "text_delta", "-"), END, CLOSE)).text == "ab-c"
 
 
 @IN_C
