@@ -9,12 +9,7 @@
 #include "_json.h"
 #include <structmember.h>
 
-enum { DEEPEST = 32, MOST_MEMBERS = 48, LONGEST_NUMBER = 18, MOST_BLOCKS = 256 };
-
-/* The text of a JSON value; `begin` is NULL where there is none. */
-typedef struct {
-    const char *begin, *end;
-} Slice;
+enum { MOST_BLOCKS = 256 };
 
 /* A content block. `kind` is its deltas' place in `KINDS`; `id` and `name` are a tool call's. */
 typedef struct {
@@ -42,156 +37,6 @@ typedef struct {
 /* Below, UNUSUAL is what ends this part of an answer's life, FAILED a Python error. */
 typedef enum { FAILED = -1, UNUSUAL, TAKEN } Outcome;
 
-/* What follows moves `*at` past a value, or returns 0. A line end, which is in no token, ends every event. */
-
-static void blanks(const char **at)
-{
-    while (**at == ' ')
-        ++*at;
-}
-
-static int skip_string(const char **at)
-{
-    const char *p = *at + 1, *begin = p;
-    char decoded[4];
-    byte all = 0, c;
-    if (**at != '"')
-        return 0;
-    for (;;) {
-        while ((c = (byte)*p) != '"' && c != '\\' && c >= ' ') {
-            all |= c;
-            p++;
-        }
-        p++;
-        if (c == '"')
-            break;
-        if (c < ' ' || unescape(&p, decoded) == NULL)
-            return 0;
-    }
-    if (all >= 0x80 && !is_utf8((const byte *)begin, (const byte *)p))
-        return 0;
-    *at = p;
-    return 1;
-}
-
-static int skip_number(const char **at)
-{
-    const char *p = *at, *begin = p, *whole;
-    p += *p == '-';
-    for (whole = p; *p >= '0' && *p <= '9';)
-        p++;
-    if (p == whole || (*whole == '0' && p - whole > 1))
-        return 0;
-    if (*p == '.') {
-        const char *part = ++p;
-        while (*p >= '0' && *p <= '9')
-            p++;
-        if (p == part)
-            return 0;
-    }
-    *at = p;
-    return p - begin <= LONGEST_NUMBER;
-}
-
-static int members(const char **at, const char *const *names, Slice *found, int depth);
-
-static const char *const NO_NAMES[] = {NULL};
-
-static int skip_value(const char **at, int depth)
-{
-    blanks(at);
-    switch (**at) {
-    case '"':
-        return skip_string(at);
-    case '{':
-        return members(at, NO_NAMES, NULL, depth);
-    case '[':
-        if (depth == DEEPEST)
-            return 0;
-        ++*at;
-        if (token(at, "]"))
-            return 1;
-        do {
-            if (!skip_value(at, depth + 1))
-                return 0;
-        } while (token(at, ","));
-        return token(at, "]");
-    case 't':
-        return token(at, "true");
-    case 'f':
-        return token(at, "false");
-    case 'n':
-        return token(at, "null");
-    default:
-        return skip_number(at);
-    }
-}
-
-/* Goes through an object with no name twice; the members of these names are `found`. Returns 2 where there are others, too. */
-static int members(const char **at, const char *const *names, Slice *found, int depth)
-{
-    if (depth == DEEPEST || !token(at, "{"))
-        return 0;
-    if (token(at, "}"))
-        return 1;
-    Slice before[MOST_MEMBERS];
-    int outcome = 1, count = 0;
-    do {
-        blanks(at);
-        const char *name = *at + 1;
-        if (count == MOST_MEMBERS || !skip_string(at))
-            return 0;
-        size_t length = (size_t)(*at - 1 - name);
-        int place = 0;
-        if (memchr(name, '\\', length) != NULL || !token(at, ":"))
-            return 0;
-        for (int other = 0; other < count; other++)
-            if ((size_t)(before[other].end - before[other].begin) == length && memcmp(before[other].begin, name, length) == 0)
-                return 0;
-        before[count].begin = name;
-        before[count++].end = name + length;
-        blanks(at);
-        const char *begin = *at;
-        if (!skip_value(at, depth + 1))
-            return 0;
-        while (names[place] != NULL && (*names[place] != *name || strlen(names[place]) != length || memcmp(names[place], name, length)))
-            place++;
-        if (names[place] == NULL) {
-            outcome = 2;
-            continue;
-        }
-        found[place].begin = begin;
-        found[place].end = *at;
-    } while (token(at, ","));
-    return token(at, "}") ? outcome : 0;
-}
-
-static int is(const Slice *value, const char *text)
-{
-    size_t length = strlen(text);
-    return value->begin != NULL && (size_t)(value->end - value->begin) == length && memcmp(value->begin, text, length) == 0;
-}
-
-static int is_nothing(const Slice *value)
-{
-    return value->begin == NULL || is(value, "null");
-}
-
-static int is_string(const Slice *value)
-{
-    return value->begin != NULL && *value->begin == '"';
-}
-
-static int is_string_or_nothing(const Slice *value)
-{
-    return is_string(value) || is_nothing(value);
-}
-
-static int is_object_or_nothing(const Slice *value)
-{
-    return is_nothing(value) || *value->begin == '{';
-}
-
 /* Below, 0 is a Python error. What is kept has been found sound before, so that an event is taken whole or not at all. */
 
 /* Puts the decoded text of a string into `*to`, in place of what was there; null changes nothing. */
@@ -213,12 +58,6 @@ static int keep_string(PyObject **to, const Slice *value)
         return 0;
     Py_XSETREF(*to, text);
     return 1;
-}
-
-static int small_number(const Slice *value, long *number)
-{
-    const char *p = value->begin;
-    return p != NULL && digits(&p, number) && p == value->end;
 }
 
 /* Lays counts over those there were; 0 where one is no small number. Null counts nothing. */
