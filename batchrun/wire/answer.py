@@ -6,19 +6,57 @@ more; `MessagesState.of` goes on from what it has, and its `rest` begins with th
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+from batchrun.records import Reply, ToolUse
+from batchrun.wire.arguments import tool_use
+from batchrun.wire.json_text import decode_envelope
+from batchrun.wire.usage import merge_usage, plain_usage, split_usage
 
 try:
-    from batchrun.wire._answer import Answer, surely_strict
+    from batchrun.wire._answer import Answer
 except ImportError:
     Answer = None  # type: ignore[assignment,misc]
 
-    def surely_strict(text: str, /) -> bool:  # noqa: ARG001 - the signature of the one in C
-        """Tell whether a text is surely an object of strict JSON, no name in it twice and no character told by its number."""
-        return False
-
-
-__all__ = ["KIND_NAMES", "Answer", "surely_strict"]
+__all__ = ["CUT_REASONS", "KIND_NAMES", "Answer", "usage_of", "whole_reply"]
 
 KIND_NAMES: Final = ("text", "tool_use", "thinking")
 """The names of the kinds of blocks that it tells by their place here."""
+
+CUT_REASONS: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+"""Stop reasons that may have cut the last tool call short."""
+
+
+def whole_reply(answer: Answer) -> Reply | None:
+    """Return an answer that came in usual events to its end, which is what `MessagesState` makes of it; None: it did not."""
+    if not answer.closed or answer.stop_reason is None:
+        return None
+    text, thinking, uses, usage = "", None, list[ToolUse](), answer.usage
+    blocks = answer.blocks()
+    cut = len(blocks) - 1 if answer.stop_reason in CUT_REASONS else None
+    for place, (kind, _index, _stopped, call_id, name, told) in enumerate(blocks):
+        if name is not None:
+            uses.append(tool_use(call_id, name, told, cut=place == cut))
+        elif KIND_NAMES[kind] == "text":
+            text += told
+        else:
+            thinking = told if thinking is None else thinking + told
+    return Reply(
+        form="anthropic_sse",
+        text=text,
+        thinking=thinking,
+        tool_uses=tuple(uses),
+        stop_reason=answer.stop_reason,
+        stop_sequence=answer.stop_sequence,
+        usage=split_usage(usage_of(answer)) if usage is None else plain_usage(usage),
+        message_id=answer.id,
+        model=answer.model,
+    )
+
+
+def usage_of(answer: Answer) -> dict[str, Any]:
+    """Return the merged usage of an answer."""
+    usage: dict[str, Any] = {}
+    for told in answer.usages or ():
+        merge_usage(usage, decode_envelope(told))
+    return usage

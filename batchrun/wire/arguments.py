@@ -18,8 +18,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from batchrun.records import ToolUse
-from batchrun.wire.answer import surely_strict
 from batchrun.wire.json_text import MAX_DEPTH, encode, joined_surrogates, nested_deeper
+
+try:
+    from batchrun.wire import _answer
+except ImportError:
+    _answer = None  # type: ignore[assignment]
 
 MAX_CHARACTERS: Final = 8 * 1024 * 1024
 """Longer arguments are `too_large`; the longest seen in earnest is a file of a few hundred KB."""
@@ -89,7 +93,7 @@ def _surely_strict(text: str) -> bool:
     msgspec has all our rules but one: it lets a key be there twice. But then there are more strings in the text than in
     the value; a string is two quotes, and those within it are escaped.
     """
-    if surely_strict(text):
+    if _answer is not None and _answer.surely_strict(text):
         return len(text) <= MAX_CHARACTERS
     if len(text) > MAX_DEPTH and nested_deeper(text.encode("utf-8", "replace")):
         return False

@@ -6,9 +6,10 @@ it: blocks are routed by index to the end of the stream, a reused index is a new
 lost, as with arguments that belong to no block, the answer is spoiled (`SpoiledError`), never shortened.
 
 Two ways in, one meaning: `take` decodes the usual events into msgspec structs (`usual`) and stops at the first
-event that is anything else; `apply` takes any event as a decoded object. Unknown
-events, blocks and deltas are counted and ignored (the API's versioning policy). Arguments are parsed once,
-when the reply is made. Refuses to know bytes, SSE and HTTP.
+event that is anything else; `apply` takes any event as a decoded object. An answer that was read in C until
+something unusual came (`answer`) goes on here from what it has (`of`). Unknown events, blocks and deltas are
+counted and ignored (the API's versioning policy). Arguments are parsed once, when the reply is made. Refuses
+to know bytes, SSE and HTTP.
 """
 
 from __future__ import annotations
@@ -20,20 +21,17 @@ from msgspec import Struct
 
 from batchrun.records import Form, Reply, ToolUse
 from batchrun.wire import usual
-from batchrun.wire.answer import KIND_NAMES, Answer
+from batchrun.wire.answer import CUT_REASONS, KIND_NAMES, Answer, usage_of
 from batchrun.wire.arguments import tool_use
-from batchrun.wire.json_text import decode_envelope, encode_as_came, joined_surrogates, raw_at, raw_items
+from batchrun.wire.json_text import encode_as_came, joined_surrogates, raw_at, raw_items
 from batchrun.wire.runs import KINDS, Run, decoded
 from batchrun.wire.spoiled import MAX_PIECES, SpoiledError, bounded
-from batchrun.wire.usage import from_bedrock, merge_usage, plain_usage, split_usage
+from batchrun.wire.usage import from_bedrock, merge_usage, split_usage
 from batchrun.wire.usual import BlockDelta, Ping
 
 EVENTS: Final = frozenset(
     {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping"}
 )
-CUT_REASONS: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
-"""Stop reasons that may have cut the last tool call short."""
-
 _SILENT_BLOCKS: Final = frozenset(
     {"redacted_thinking", "server_tool_use", "mcp_tool_use", "container_upload", "compaction", "fallback"}
 )
@@ -53,41 +51,6 @@ class _Block(Struct):
     parts: list[str] = []
     start_input: str = ""  # arguments given with the block itself, as JSON text
     stopped: bool = False
-
-
-def whole_reply(answer: Answer) -> Reply | None:
-    """Return an answer that came in usual events to its end, which is what `MessagesState` makes of it; None: it did not."""
-    if not answer.closed or answer.stop_reason is None:
-        return None
-    text, thinking, uses, usage = "", None, list[ToolUse](), answer.usage
-    blocks = answer.blocks()
-    cut = len(blocks) - 1 if answer.stop_reason in CUT_REASONS else None
-    for place, (kind, _index, _stopped, call_id, name, told) in enumerate(blocks):
-        if name is not None:
-            uses.append(tool_use(call_id, name, told, cut=place == cut))
-        elif KIND_NAMES[kind] == "text":
-            text += told
-        else:
-            thinking = told if thinking is None else thinking + told
-    return Reply(
-        form="anthropic_sse",
-        text=text,
-        thinking=thinking,
-        tool_uses=tuple(uses),
-        stop_reason=answer.stop_reason,
-        stop_sequence=answer.stop_sequence,
-        usage=split_usage(_usage_of(answer)) if usage is None else plain_usage(usage),
-        message_id=answer.id,
-        model=answer.model,
-    )
-
-
-def _usage_of(answer: Answer) -> dict[str, Any]:
-    """Return the merged usage of an answer."""
-    usage: dict[str, Any] = {}
-    for told in answer.usages or ():
-        merge_usage(usage, decode_envelope(told))
-    return usage
 
 
 class MessagesState:
@@ -207,7 +170,7 @@ class MessagesState:
             block.id, block.name, block.stopped = call_id, name, stopped
             if text:
                 block.parts.append(text)
-        state.usage = _usage_of(answer)
+        state.usage = usage_of(answer)
         return state
 
     def reply(self, form: Form) -> Reply:

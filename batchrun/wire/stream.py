@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from batchrun.records import Reply
-from batchrun.wire.answer import Answer
+from batchrun.wire.answer import Answer, whole_reply
 from batchrun.wire.chat import ChatState
 from batchrun.wire.complaint import Complaint, find_complaint, plain
 from batchrun.wire.json_text import decode_envelope
-from batchrun.wire.messages import EVENTS, MessagesState, whole_reply
+from batchrun.wire.messages import EVENTS, MessagesState
 from batchrun.wire.runs import Run, events_in, take_apart
 from batchrun.wire.sse import EventBuffer, bare_events, events, has_fields, is_torn, plain_data, plain_names
 from batchrun.wire.status import Oddity

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchrun.records import Reply, ToolUse, Usage
-from batchrun.wire import answer as module
+from batchrun.wire import answer as answers
+from batchrun.wire import arguments
 from batchrun.wire.answer import Answer
 from tests.wire.conftest import read_chunks
 
@@ -281,12 +283,13 @@ def test_only_bytes_are_taken() -> None:
         Answer().feed("data: {}\n\n")  # type: ignore[arg-type]  # what is tested
 
 
-def test_without_the_extension_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "name"), [(answers, "Answer"), (arguments, "_answer")])
+def test_without_the_extension_there_is_none(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
     monkeypatch.setitem(sys.modules, "batchrun.wire._answer", None)
     monkeypatch.delattr("batchrun.wire._answer", raising=False)
-    spec = importlib.util.spec_from_file_location("batchrun.wire.answer", module.__file__)
+    spec = importlib.util.spec_from_file_location(module.__name__, str(module.__file__))
     assert spec is not None
     assert spec.loader is not None
     without = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(without)
-    assert without.Answer is None
+    assert getattr(without, name) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.wire import arguments
-from batchrun.wire.answer import Answer, surely_strict
 from batchrun.wire.arguments import MAX_CHARACTERS, Parsed, parse_arguments, tool_use
 from batchrun.wire.json_text import MAX_DEPTH
+
+IN_C: Any = vars(arguments)["_answer"]
+"""The extension, None where it was not built."""
 
 
 @pytest.mark.parametrize(
@@ -129,12 +132,12 @@ PIECES = st.recursive(
 
 @given(st.builds('{{"k":{}}}{}'.format, PIECES, st.sampled_from(["", "", " ", "}", "\n"])))
 def test_what_is_read_in_c_is_read_the_same_by_the_rules(raw: str) -> None:
-    with patch.object(arguments, "surely_strict", lambda _text: False):
+    with patch.object(arguments, "_answer", None):
         ruled = parse_arguments(raw)
     assert parse_arguments(raw) == ruled
 
 
-@pytest.mark.skipif(Answer is None, reason="the extension is not built")
+@pytest.mark.skipif(IN_C is None, reason="the extension is not built")
 @pytest.mark.parametrize(
     ("text", "strict"),
     [
@@ -149,9 +152,9 @@ def test_what_is_read_in_c_is_read_the_same_by_the_rules(raw: str) -> None:
     ],
 )
 def test_what_is_surely_strict(text: str, *, strict: bool) -> None:
-    assert surely_strict(text) is strict
+    assert IN_C.surely_strict(text) is strict
     with pytest.raises(TypeError, match="a text is str, not bytes"):
-        surely_strict(text.encode("utf-8", "replace"))  # type: ignore[arg-type]  # what is tested
+        IN_C.surely_strict(text.encode("utf-8", "replace"))
 
 
 def test_depth_of_the_callers_stack_makes_no_difference() -> None:
