@@ -113,7 +113,7 @@ class Shaper:
         """Start with nothing interned."""
         self._lenient = lenient
         self._interned: dict[bytes, bytes] = {}
-        self._tools_before = b""  # most rows have those of the row before: to compare costs less than to hash
+        self._tools_before = b"[]"  # most rows have those of the row before: to compare costs less than to hash
         self._patience = PATIENCE
 
     def usual(self, row: Line) -> Sample | None:
@@ -135,7 +135,7 @@ class Shaper:
         try:
             given = _usual(row.text)
             if not row.text.isascii():
-                row.text.decode()
+                row.text.decode()  # it may not be UTF-8
             tools = _begun(given.tools, b"[")
             return Sample(
                 index=row.index,

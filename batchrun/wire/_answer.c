@@ -6,12 +6,16 @@
  * exponents, half a surrogate pair, text that is not UTF-8.
  */
 
-#include "_json.h"
+#include "_usual.h"
 #include <structmember.h>
 
 enum { MOST_BLOCKS = 256 };
 
-/* A content block. `kind` is its deltas' place in `KINDS`; `id` and `name` are a tool call's. */
+/* The kinds of blocks, each at the place that its deltas have in `KINDS`. */
+static const char *const BLOCKS[] = {"text", "tool_use", "thinking"};
+enum { CALL = 1 };
+
+/* A content block. `kind` is its place in `BLOCKS`; `id` and `name` are a tool call's. */
 typedef struct {
     int kind, stopped;
     long index;
@@ -185,17 +189,19 @@ static Outcome take_start(Answer *self, const Slice *event)
 static Outcome take_block(Answer *self, const Slice *event)
 {
     static const char *const NAMES[] = {"type", "text", "partial_json", "thinking", "id", "name", "input", NULL};
-    static const char *const TYPES[] = {"\"text\"", "\"tool_use\"", "\"thinking\""};
     Slice given[7] = {{NULL, NULL}};
     const char *p = event[CONTENT_BLOCK].begin;
     Block block = {0};
     if (self->count == MOST_BLOCKS || p == NULL || !members(&p, NAMES, given, 1) || !small_number(&event[INDEX], &block.index))
         return UNUSUAL;
-    while (!is(&given[0], TYPES[block.kind]))
+    if (!is_string(&given[0]))
+        return UNUSUAL;
+    const Slice kind = {given[0].begin + 1, given[0].end - 1};
+    while (!is(&kind, BLOCKS[block.kind]))
         if (++block.kind == KINDS_COUNT)
             return UNUSUAL;
     const Slice *text = &given[1 + block.kind], *id = &given[4], *name = &given[5], *input = &given[6];
-    int is_call = block.kind == 1, kept;
+    int is_call = block.kind == CALL, kept;
     if (is_call && (!is_string(id) || !is_string(name) || is(name, "\"\"") || (input->begin != NULL && !is(input, "{}"))))
         return UNUSUAL;
     if (!is_call && text->begin != NULL && !is_string(text))
@@ -297,34 +303,20 @@ static Outcome take_data(Answer *self, const char *data, const char *end)
     return outcome;
 }
 
-/* Applies the event from `p` to its blank line at `end`. */
-static Outcome take_event(Answer *self, const char *p, const char *end)
-{
-    if (end - p >= 6 && memcmp(p, "event:", 6) == 0) {
-        p += 6;
-        p += *p == ' ';
-        if (*p == 'e') /* an error, it may be */
-            return UNUSUAL;
-        p = memchr(p, '\n', (size_t)(end - p));
-        if (p++ == NULL)
-            return UNUSUAL;
-    }
-    if (end - p < 5 || memcmp(p, "data:", 5) != 0)
-        return UNUSUAL;
-    p += 5;
-    p += *p == ' ';
-    Outcome outcome = take_data(self, p, end);
-    self->seen |= outcome == TAKEN;
-    return outcome;
-}
-
 /* Applies every event between `from` and `end` that has ended, the first of which begins at `*begin`. */
 static Outcome take_events(Answer *self, const char **begin, const char *from, const char *end)
 {
     Outcome outcome = TAKEN;
-    while (outcome == TAKEN && !self->closed && (from = memchr(from, '\n', (size_t)(end - from))) != NULL && ++from < end)
-        if (*from == '\n' && (outcome = take_event(self, *begin, from - 1)) == TAKEN)
-            *begin = ++from;
+    while (outcome == TAKEN && !self->closed && (from = memchr(from, '\n', (size_t)(end - from))) != NULL && ++from < end) {
+        const char *p = *begin, *data, *data_end;
+        if (*from != '\n')
+            continue;
+        outcome = plain(&p, ++from, &data, &data_end) ? take_data(self, data, data_end) : UNUSUAL;
+        if (outcome == TAKEN) {
+            self->seen = 1;
+            *begin = from;
+        }
+    }
     return outcome;
 }
 
@@ -363,7 +355,7 @@ static PyObject *feed(Answer *self, PyObject *chunk)
     return PyBool_FromLong(!refused);
 }
 
-PyDoc_STRVAR(blocks_doc, "blocks($self, /)\n--\n\nReturn (kind, index, stopped, id, name, text) of each block.");
+PyDoc_STRVAR(blocks_doc, "blocks($self, /)\n--\n\nReturn (kind, id, name, text, index, stopped) of each block.");
 
 static PyObject *blocks(Answer *self, PyObject *Py_UNUSED(none))
 {
@@ -372,9 +364,9 @@ static PyObject *blocks(Answer *self, PyObject *Py_UNUSED(none))
         const Block *block = &self->blocks[place];
         PyObject *text = PyUnicode_DecodeUTF8(block->text, (Py_ssize_t)block->size, NULL);
         PyObject *told = text == NULL ? NULL
-                                      : Py_BuildValue("(ilOOON)", block->kind, block->index, block->stopped ? Py_True : Py_False,
-                                                      block->id == NULL ? Py_None : block->id,
-                                                      block->name == NULL ? Py_None : block->name, text);
+                                      : Py_BuildValue("(sOONlO)", BLOCKS[block->kind], block->id == NULL ? Py_None : block->id,
+                                                      block->name == NULL ? Py_None : block->name, text, block->index,
+                                                      block->stopped ? Py_True : Py_False);
         if (told == NULL)
             Py_CLEAR(found);
         else

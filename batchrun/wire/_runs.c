@@ -4,38 +4,7 @@
  * another order of fields, half a surrogate pair, text that is not UTF-8, an index beyond nine digits.
  */
 
-#include "_json.h"
-
-/* Finds the data of the next event, as `plain_data` does; 0 where it is not plain. */
-static int plain(const char **at, const char *end, const char **data, const char **data_end)
-{
-    const char *p = *at, *stop, *last;
-    if (end - p >= 6 && memcmp(p, "event:", 6) == 0) {
-        p += 6;
-        p += *p == ' ';
-        if (p == end || *p == 'e' || *p == '\n')
-            return 0;
-        p = memchr(p, '\n', (size_t)(end - p));
-        if (p == NULL)
-            return 0;
-        p++;
-    }
-    if (end - p < 5 || memcmp(p, "data:", 5) != 0)
-        return 0;
-    p += 5;
-    p += *p == ' ';
-    stop = memchr(p, '\n', (size_t)(end - p));
-    if (stop == NULL || stop[1] != '\n')
-        return 0;
-    *at = stop + 2;
-    *data = p;
-    *data_end = stop;
-    if (*p != '{')
-        return stop - p == 6 && memcmp(p, "[DONE]", 6) == 0;
-    for (last = stop - 1; *last == ' ';)
-        last--;
-    return *last == '}';
-}
+#include "_usual.h"
 
 static int append(PyObject *list, PyObject *item)
 {

@@ -19,10 +19,9 @@ from typing import Any, Final, Self
 
 from msgspec import Struct
 
-from batchrun.records import Form, Reply, ToolUse
+from batchrun.records import Form, Reply
 from batchrun.wire import usual
-from batchrun.wire.answer import CUT_REASONS, KIND_NAMES, Answer, usage_of
-from batchrun.wire.arguments import tool_use
+from batchrun.wire.answer import Answer, assembled, usage_of
 from batchrun.wire.json_text import encode_as_came, joined_surrogates, raw_at, raw_items
 from batchrun.wire.runs import KINDS, Run, decoded
 from batchrun.wire.spoiled import MAX_PIECES, SpoiledError, bounded
@@ -165,8 +164,8 @@ class MessagesState:
         state._id, state._model = answer.id, answer.model
         state.stop_reason, state._stop_sequence = answer.stop_reason, answer.stop_sequence
         state.events = answer.events
-        for kind, index, stopped, call_id, name, text in answer.blocks():
-            block = state._new_block(KIND_NAMES[kind], index)
+        for kind, call_id, name, text, index, stopped in answer.blocks():
+            block = state._new_block(kind, index)
             block.id, block.name, block.stopped = call_id, name, stopped
             if text:
                 block.parts.append(text)
@@ -179,24 +178,15 @@ class MessagesState:
             self._warn("missing_message_stop")
         if self.stop_reason is None:
             self._warn("missing_stop_reason")
-        last = self._blocks[-1] if self._blocks and self.stop_reason in CUT_REASONS else None
-        text: list[str] = []
-        thinking: list[str] | None = None
-        uses: list[ToolUse] = []
-        for block in self._blocks:
-            if block.kind == "tool_use":
-                uses.append(tool_use(block.id, block.name, "".join(block.parts) or block.start_input, cut=block is last))
-                if not uses[-1].name:
-                    self._warn("empty_tool_name")
-            elif block.kind == "text":
-                text += block.parts
-            elif block.kind == "thinking":
-                thinking = block.parts if thinking is None else thinking + block.parts
+        blocks = [(block.kind, block.id, block.name, "".join(block.parts) or block.start_input) for block in self._blocks]
+        text, thinking, uses = assembled(blocks, self.stop_reason)
+        if not all(use.name for use in uses):
+            self._warn("empty_tool_name")
         return Reply(
             form=form,
-            text=joined_surrogates("".join(text)),
-            thinking=None if thinking is None else joined_surrogates("".join(thinking)),
-            tool_uses=tuple(uses),
+            text=joined_surrogates(text),
+            thinking=None if thinking is None else joined_surrogates(thinking),
+            tool_uses=uses,
             stop_reason=self.stop_reason,
             stop_sequence=self._stop_sequence,
             usage=split_usage(self.usage),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from itertools import pairwise
+from types import ModuleType
 
 import pytest
 from hypothesis import example, given
@@ -215,13 +214,6 @@ def test_a_run_of_no_block_is_forgiven_as_its_deltas_are(answer: Callable[..., R
     assert (found.text, set(found.warnings)) == ("abxc", {"missing_block_start", "delta_of_another_block"})
 
 
-def test_without_the_extension_every_event_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "batchrun.wire._runs", None)
-    monkeypatch.delattr("batchrun.wire._runs", raising=False)
-    spec = importlib.util.spec_from_file_location("batchrun.wire.runs", runs.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    without = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(without)
+def test_without_the_extension_every_event_is_a_line(without: Callable[[str, ModuleType], ModuleType]) -> None:
     lines = [encoded(delta("a")), encoded(delta("b"))]
-    assert without.take_apart(block(*lines)) == lines
+    assert without("_runs", runs).take_apart(block(*lines)) == lines

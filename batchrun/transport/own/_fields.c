@@ -16,10 +16,8 @@ static PyObject *lowered(const unsigned char *name, Py_ssize_t length)
     Py_UCS1 small[128], *text = length <= (Py_ssize_t)sizeof small ? small : PyMem_Malloc((size_t)length);
     if (text == NULL)
         return PyErr_NoMemory();
-    for (Py_ssize_t place = 0; place < length; place++) { /* as Unicode has it: capitals of Latin-1 but the multiplication sign */
-        unsigned char c = name[place];
-        text[place] = (c >= 'A' && c <= 'Z') || (c >= 0xC0 && c <= 0xDE && c != 0xD7) ? c + 0x20 : c;
-    }
+    for (Py_ssize_t place = 0; place < length; place++)
+        text[place] = name[place] >= 'A' && name[place] <= 'Z' ? name[place] + ('a' - 'A') : name[place];
     PyObject *found = PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, text, length);
     if (text != small)
         PyMem_Free(text);

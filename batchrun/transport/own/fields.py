@@ -35,7 +35,7 @@ class PythonFields:
         self.size += len(name) + len(value) + 4
         if self.count > self._most:
             return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
+        key, text = name.lower().decode("latin-1"), value.decode("latin-1").strip(" \t")
         self.values[key] = f"{self.values[key]}, {text}" if key in self.values else text
 
 

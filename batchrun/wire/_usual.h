@@ -1,7 +1,7 @@
-/* Strict JSON: strings, small whole numbers, objects by their members; and the delta of a block's text. */
+/* What usual events are made of: the data of a plain event, strict JSON, and the delta of a block's text. */
 
-#ifndef BATCHRUN_JSON_H
-#define BATCHRUN_JSON_H
+#ifndef BATCHRUN_USUAL_H
+#define BATCHRUN_USUAL_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -368,6 +368,37 @@ static inline int small_number(const Slice *value, long *number)
 {
     const char *p = value->begin;
     return p != NULL && digits(&p, number) && p == value->end;
+}
+
+/* Finds the data of the next event, as `plain_data` does; 0 where it is not plain. */
+static inline int plain(const char **at, const char *end, const char **data, const char **data_end)
+{
+    const char *p = *at, *stop, *last;
+    if (end - p >= 6 && memcmp(p, "event:", 6) == 0) {
+        p += 6;
+        p += *p == ' ';
+        if (p == end || *p == 'e' || *p == '\n')
+            return 0;
+        p = memchr(p, '\n', (size_t)(end - p));
+        if (p == NULL)
+            return 0;
+        p++;
+    }
+    if (end - p < 5 || memcmp(p, "data:", 5) != 0)
+        return 0;
+    p += 5;
+    p += *p == ' ';
+    stop = memchr(p, '\n', (size_t)(end - p));
+    if (stop == NULL || stop[1] != '\n')
+        return 0;
+    *at = stop + 2;
+    *data = p;
+    *data_end = stop;
+    if (*p != '{')
+        return stop - p == 6 && memcmp(p, "[DONE]", 6) == 0;
+    for (last = stop - 1; *last == ' ';)
+        last--;
+    return *last == '}';
 }
 
 #endif
