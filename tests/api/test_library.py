@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,8 +103,16 @@ async def test_a_cancelled_run_has_saved_what_it_had_and_can_be_resumed(dataset:
     assert (resumed.rows["landed"], resumed.error) == (40, None)
 
 
+@pytest.fixture
+def python_hears_ctrl_c() -> Iterator[None]:
+    """Have Python's own handler for SIGINT, as a notebook's kernel does: a shell's background job inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_hears_ctrl_c")
 def test_ctrl_c_saves_and_is_raised(dataset: str) -> None:
-    """Python's own handler for SIGINT is in place here, as in a notebook's kernel."""
     main = threading.main_thread().ident
     assert main is not None
 
