@@ -15,6 +15,7 @@ SOURCES = [
     Path("batchrun", "wire", "_answer.c"),
     Path("batchrun", "wire", "_runs.c"),
     Path("batchrun", "transport", "own", "_fields.c"),
+    Path("batchrun", "sources", "_members.c"),
 ]
 if sys.platform == "linux":
     SOURCES.append(Path("batchrun", "transport", "own", "_arrivals.c"))

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from batchrun.errors import Problem
 from batchrun.records import Sample
+from batchrun.sources.members import members_of
 
 FIELDS: Final = ("id", "messages", "prompt", "system", "tools", "tool_choice", "params", "expected", "cluster", "tags")
 """The fields of a dataset row (contract 2); every other one is metadata."""
@@ -37,7 +38,6 @@ _text: Final = msgspec.json.Decoder(str)
 _texts: Final = msgspec.json.Decoder(tuple[str, ...])
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_NULL: Final = msgspec.Raw(b"null")
 _any: Final = msgspec.json.Decoder(msgspec.Raw)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -84,24 +84,6 @@ class RowError(ValueError):
         self.hint = hint
 
 
-class _Usual(Struct, forbid_unknown_fields=True, gc=False):
-    """A line whose fields are all the contract's own, names and tags being strings."""
-
-    id: str | None = None
-    messages: msgspec.Raw = _NULL
-    prompt: msgspec.Raw = _NULL
-    system: msgspec.Raw = _NULL
-    tools: msgspec.Raw = _NULL
-    tool_choice: msgspec.Raw = _NULL
-    params: msgspec.Raw = _NULL
-    expected: msgspec.Raw = _NULL
-    cluster: str | None = None
-    tags: tuple[str, ...] | None = None
-
-
-_usual: Final = msgspec.json.Decoder(_Usual).decode
-
-
 class Shaper:
     """Turns records into samples, keeping equal `tools` once.
 
@@ -132,24 +114,24 @@ class Shaper:
 
     def _at_once(self, row: Line) -> Sample | None:
         """Return the sample of a line of the usual fields, None where it is not one, or something is wrong with it."""
+        found = members_of(row.text, self._tools_before)
+        if found is None:
+            return None
+        name, messages, prompt, system, tools, tool_choice, params, expected, cluster, tags = found
         try:
-            given = _usual(row.text)
-            if not row.text.isascii():
-                row.text.decode()  # it may not be UTF-8
-            tools = _begun(given.tools, b"[")
             return Sample(
                 index=row.index,
-                id=str(row.index) if given.id is None else given.id,
-                messages=_messages(_begun(given.messages, b"["), _begun(given.prompt, b'"')),
-                system=_begun(given.system, b'"['),
+                id=str(row.index) if name is None else name,
+                messages=_messages(messages, prompt),
+                system=system,
                 tools=None if tools is None else self._intern(tools),
-                tool_choice=_begun(given.tool_choice, b"{"),
-                params=_begun(given.params, b"{"),
-                expected=_begun(given.expected, b"[{"),
-                cluster=given.cluster,
-                tags=given.tags or (),
+                tool_choice=tool_choice,
+                params=params,
+                expected=expected,
+                cluster=cluster,
+                tags=tags,
             )
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RowError):
+        except RowError:
             return None
 
     def sample(self, record: Record) -> Sample:
@@ -197,7 +179,7 @@ class Shaper:
 
     def _intern(self, tools: bytes) -> bytes:
         """Return the one object that stands for these tools; a bounded table, emptied when it is full."""
-        if tools == self._tools_before:
+        if tools is self._tools_before or tools == self._tools_before:
             return self._tools_before
         known = self._interned.get(tools)
         if known is not None:
@@ -262,18 +244,6 @@ def parses(text: bytes) -> bool:
     except (msgspec.MsgspecError, RecursionError):
         return False
     return True
-
-
-def _begun(raw: msgspec.Raw, starts: bytes) -> bytes | None:
-    """Return a member's text, which begins as one of `starts` does, None where it is null or not there."""
-    if raw is _NULL:
-        return None
-    text = bytes(raw)
-    if text[0] in starts:
-        return text
-    if text == b"null":
-        return None
-    raise RowError("is of another type", field="", code="wrong-type")
 
 
 def _label(text: bytes | None, name: str) -> str | None:

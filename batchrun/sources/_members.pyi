@@ -1,0 +1,3 @@
+from batchrun.sources.members import Members
+
+def members_of(line: bytes, tools: bytes, /) -> Members | None: ...
