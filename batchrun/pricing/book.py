@@ -134,6 +134,14 @@ class PriceBook:
         self.unpriced[model] = self.unpriced.get(model, 0) + 1
         return None
 
+    def plain(self, input_tokens: int | None, output: int | None, model: str, at_us: int, *, batch: bool = False) -> int | None:
+        """Return what `amounts` would add up to for a usage of these tokens alone, at the standard tier."""
+        tariff = self.tariff(model, at_us, batch=batch)
+        amount = None if tariff is None else tariff.plain(input_tokens, output)
+        if amount is None:
+            self.unpriced[model] = self.unpriced.get(model, 0) + 1
+        return amount
+
     def worst_case(
         self, model: str, input_tokens: int, max_tokens: int, at_us: int, *, cache_marks: bool = False, batch: bool = False
     ) -> Decimal | None:

@@ -194,6 +194,14 @@ class Tariff:
             self._round(money)
         return None if sum(money.values()) >= _MOST else money
 
+    def plain(self, input_tokens: int | None, output: int | None) -> int | None:
+        """Return what `amounts` adds up to for a usage of these tokens and nothing else."""
+        if input_tokens is None or output is None:
+            return None
+        band = self._band(input_tokens)
+        amount = _half_even(input_tokens * band.input + output * band.output, 10**self._excess)
+        return None if amount >= _MOST else amount
+
     def worst(self, input_tokens: int, max_tokens: int, *, cache_marks: bool) -> Decimal:
         """Return the dearest `input_tokens` in and `max_tokens` out can be, rounded up to 9 places."""
         reachable = [band for band in self._bands if band.above <= input_tokens]

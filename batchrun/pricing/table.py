@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context, Decimal
 from typing import Any
 
 from batchrun.pricing.book import PriceBook
 from batchrun.pricing.lines import Cell, CostLine, CostSummary, KindCost, PricyRow
 from batchrun.pricing.rates import DAY_US, EXACT, KINDS, TOKEN_KINDS, Amounts, day_of, dollars, nanos, quantized
-from batchrun.records import Cost, Row, Usage
+from batchrun.records import Cost, Row
 
 MAX_PLACES = 10_000
 OTHER = "(other)"
@@ -28,9 +28,8 @@ _ZERO = Decimal(0)
 _RATIO = Context(prec=60)
 _ORDER: tuple[str, ...] = (*KINDS, "wasted")
 _COLUMNS = {kind: f"{kind}_tokens" for kind in TOKEN_KINDS}
-_CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+_UNCACHED = ("model", "started_at", *_COLUMNS.values())  # what tells what a row would have cost without a cache
 _COUNTED = ("_rows", "_priced", "_correct", "_attempts", "_waste_unknown")
-_NOTHING: Amounts = {}
 
 Columns = Mapping[str, Sequence[Any]]
 """Columns of `results.parquet` by name, one value a row."""
@@ -71,24 +70,13 @@ class CostTable:
         """Add rows by their columns (`NEEDED`), with what each cost by kind and what was wasted on it, in billionths."""
         self._rows += len(amounts)
         self._attempts += sum(columns["attempts"])
-        self._correct += sum(correct is True for correct in columns["correct"])
-        self._waste_unknown += sum(money is None for money in wasted)
-        counts = {kind: columns[name] for kind, name in _COLUMNS.items()}
-        for place, (cell, parts, waste) in enumerate(zip(self._groups_of(columns), amounts, wasted, strict=True)):
-            if waste:
-                cell.add("wasted", waste, 0)
-            if parts is not None:
-                self._priced += 1
-                for kind, money in parts.items():
-                    cell.add(kind, money, counts[kind][place] if kind in counts else 0)
-            elif columns["status"][place] == "succeeded":
-                model = columns["model"][place]
-                self._unpriced[model] = self._unpriced.get(model, 0) + 1
-                cell.unpriced += 1
-        self._add_without_cache(columns, amounts)
-        self._note(
-            columns, [sum((parts or _NOTHING).values()) + (waste or 0) for parts, waste in zip(amounts, wasted, strict=True)]
-        )
+        self._correct += columns["correct"].count(True)
+        self._waste_unknown += wasted.count(None)
+        costs = [0 if parts is None else sum(parts.values()) for parts in amounts]
+        for key, places in _alike(columns).items():
+            self._add_alike(self._group(key), places, columns, amounts, wasted)
+        self._add_without_cache(columns, amounts, costs)
+        self._note(columns, [cost + (waste or 0) for cost, waste in zip(costs, wasted, strict=True)])
 
     def merge(self, other: CostTable) -> None:
         """Add all that `other` has seen, whose rows come after those seen here; it must have had room for all its places."""
@@ -163,17 +151,36 @@ class CostTable:
             ),
         )
 
-    def _groups_of(self, columns: Columns) -> Iterator[Cell]:
-        """Yield for each row the sums of the rows like it."""
-        days = [None if at_us is None else at_us // DAY_US for at_us in columns["started_at"]]
-        tools = [tuple([call.name for call in calls]) for calls in columns["tool_calls"]]
-        for key in zip(columns["model"], days, columns["tags"], tools, strict=True):
-            cell = self._groups.get(key)
-            if cell is None:
-                if len(self._groups) >= MAX_PLACES:
-                    self._spread()
-                cell = self._groups[key] = Cell()
-            yield cell
+    def _group(self, key: _Group) -> Cell:
+        """Return the sums of the rows alike."""
+        cell = self._groups.get(key)
+        if cell is None:
+            if len(self._groups) >= MAX_PLACES:
+                self._spread()
+            cell = self._groups[key] = Cell()
+        return cell
+
+    def _add_alike(
+        self, cell: Cell, places: list[int], columns: Columns, amounts: Sequence[Amounts | None], wasted: Sequence[int | None]
+    ) -> None:
+        """Add the rows at these places, which are alike, to their sums."""
+        priced = [(place, parts) for place in places if (parts := amounts[place]) is not None]
+        self._priced += len(priced)
+        for kind in KINDS:
+            own = [(place, parts[kind]) for place, parts in priced if kind in parts]
+            if own:
+                tokens = columns[_COLUMNS[kind]] if kind in _COLUMNS else None
+                count = 0 if tokens is None else sum([tokens[place] for place, _ in own])
+                cell.add(kind, sum([money for _, money in own]), count, len(own))
+        for place in places:
+            if waste := wasted[place]:
+                cell.add("wasted", waste, 0)
+        if len(priced) < len(places):
+            for place in places:
+                if amounts[place] is None and columns["status"][place] == "succeeded":
+                    model = columns["model"][place]
+                    self._unpriced[model] = self._unpriced.get(model, 0) + 1
+                    cell.unpriced += 1
 
     def _spread(self) -> None:
         """Add the groups to every line they belong to, and begin new ones."""
@@ -191,26 +198,23 @@ class CostTable:
             cell = self._cells.setdefault((dimension, value, model), Cell())
         return cell
 
-    def _add_without_cache(self, columns: Columns, amounts: Sequence[Amounts | None]) -> None:
-        """Add what the rows would have cost uncached; unknown once makes the sum unknown."""
-        cached = zip(*(columns[name] for name in _CACHED), strict=True)
-        for place, (parts, tokens) in enumerate(zip(amounts, cached, strict=True)):
-            if parts is None or self._without_cache is None:
+    def _add_without_cache(self, columns: Columns, amounts: Sequence[Amounts | None], costs: Sequence[int]) -> None:
+        """Add what the rows would have cost with their cached tokens as plain input; unknown once makes the sum unknown."""
+        total = self._without_cache
+        if total is None:
+            return
+        total += sum(costs)
+        rows = zip(amounts, costs, *(columns[name] for name in _UNCACHED), strict=True)
+        for parts, cost, model, at_us, fresh, output, read, short, long in rows:
+            if not parts or not (read or short or long):
                 continue
-            if parts and any(tokens):
-                self._without_cache = self._plus_uncached(columns, place, parts)
-            else:
-                self._without_cache += sum(parts.values())
-
-    def _plus_uncached(self, columns: Columns, place: int, parts: Amounts) -> int | None:
-        """Return `_without_cache` with one row more, its cached tokens as plain input."""
-        fresh, cached = columns["input_tokens"][place], sum([columns[name][place] or 0 for name in _CACHED])
-        plain_input = None if fresh is None else fresh + cached
-        tokens = Usage(input_tokens=plain_input, output_tokens=columns["output_tokens"][place])
-        plain = self._book.amounts(tokens, columns["model"][place], columns["started_at"][place] or 0, batch=self._batch)
-        if plain is None or self._without_cache is None:
-            return None
-        return self._without_cache + sum(plain.values()) + parts.get("web_search", 0)
+            plain_input = None if fresh is None else fresh + (read or 0) + (short or 0) + (long or 0)
+            plain = self._book.plain(plain_input, output, model, at_us or 0, batch=self._batch)
+            if plain is None:
+                self._without_cache = None
+                return
+            total += plain + parts.get("web_search", 0) - cost
+        self._without_cache = total
 
     def _as_batch(self, by_kind: dict[str, KindCost]) -> Decimal:
         """Return what the answers would cost at the batch discount, which is on tokens and not on server tools."""
@@ -228,6 +232,16 @@ class CostTable:
                     heapq.heappush(self._dearest, row)
             elif self._keep and row > self._dearest[0]:
                 heapq.heapreplace(self._dearest, row)
+
+
+def _alike(columns: Columns) -> dict[_Group, list[int]]:
+    """Return the places of the rows by what they are alike in."""
+    days = [None if at_us is None else at_us // DAY_US for at_us in columns["started_at"]]
+    tools = [tuple([call.name for call in calls]) for calls in columns["tool_calls"]]
+    found: dict[_Group, list[int]] = {}
+    for place, key in enumerate(zip(columns["model"], days, columns["tags"], tools, strict=True)):
+        found.setdefault(key, []).append(place)
+    return found
 
 
 def _places(day: int | None, tags: tuple[str, ...], tools: tuple[str, ...]) -> list[tuple[str, str]]:
