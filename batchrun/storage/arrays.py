@@ -37,6 +37,8 @@ def array(values: Values, kind: pa.DataType) -> pa.Array[Any]:
 
     Never fails on text: lone surrogates become U+FFFD. A list is a sequence of texts. A time is a number of its units.
     """
+    if values and values[0] is None is values[-1] and values.count(None) == len(values):
+        return pa.nulls(len(values), kind)
     if pa.types.is_string(kind):
         return strings(values)
     if pa.types.is_decimal(kind):
