@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,7 @@ def array(values: Values, kind: pa.DataType) -> pa.Array[Any]:
     Never fails on text: lone surrogates become U+FFFD. A list is a sequence of texts. A time is a number of its units.
     """
     if values and values[0] is None is values[-1] and values.count(None) == len(values):
-        return pa.nulls(len(values), kind)
+        return cast("pa.Array[Any]", pa.nulls(len(values), cast("Any", kind)))
     if pa.types.is_string(kind):
         return strings(values)
     if pa.types.is_decimal(kind):
