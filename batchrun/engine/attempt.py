@@ -18,8 +18,6 @@ from batchrun.records import Attempt, Ended, EndedHow, Failure, Reply, Request, 
 
 NEVER_SENT: Final[frozenset[EndedHow]] = frozenset({"connect", "tls", "timeout_connect"})
 TOOLS_KEY: Final = b'"tools"'  # a body without it offers no tool; a false match only costs eagerness
-CALL_MARKS: Final = (b"tool_use", b"tool_calls", b"function_call")
-"""What stands in the bytes where a tool call begins, in every reply form."""
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -108,7 +106,7 @@ class Exchange:
             self._first_call_at = at
         has_event = self._first_event_at is not None
         if has_event and "content-encoding" not in self.headers:
-            self.marks = CALL_MARKS
+            self.marks = decoder.call_marks
         self.eager = not (has_event and (self._first_call_at is not None or not self._wants_calls)) and not decoder.complete
 
     def begin(self, at: float) -> None:

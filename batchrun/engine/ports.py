@@ -35,6 +35,10 @@ class Decoder(Protocol):
     complete: bool
     events: int
 
+    @property
+    def call_marks(self) -> tuple[bytes, ...]:
+        """What stands in the bytes where a tool call begins, one of these; asked once the first event is there."""
+
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the response's head."""
 

@@ -23,7 +23,7 @@ from batchrun.wire.content import ContentDecoder, DamagedError, TooLargeError, s
 from batchrun.wire.document import read_document
 from batchrun.wire.messages import MessagesState
 from batchrun.wire.status import Oddity, Remains
-from batchrun.wire.stream import StreamReader, is_stream_event
+from batchrun.wire.stream import CALL_MARKS, StreamReader, is_stream_event
 from batchrun.wire.usage import split_usage
 
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -90,6 +90,11 @@ class ReplyDecoder:
         self._beginning: list[bytes] = []  # of the decoded bytes
         self._room = min(MAX_PARTIAL, max_bytes)  # for more of it
         self._deaf = False  # not even worth keeping: damaged, or over the bound
+
+    @property
+    def call_marks(self) -> tuple[bytes, ...]:
+        """What stands in the decoded bytes where a tool call begins, as far as the form is known: one of these."""
+        return self._stream.call_marks if self._stream is not None and self.first_event else CALL_MARKS
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the response's head, names in lower case; once, before any `feed`."""

@@ -28,8 +28,13 @@ SEARCHED_BYTES: Final = 2 * 1024
 """A chunk from this size on is looked at whatever is in it: to search it costs as much."""
 
 _WHITE: Final = b" \t\r\n"
-_MESSAGES: Final = ((b"stop", b"error", b"tool_use"), (b"stop", b"error"))
-_CHAT: Final = ((b"DONE", b"error", b"tool_calls", b"function_call"), (b"DONE", b"error"))
+_CALL: Final = (b"tool_use",)
+_CHAT_CALL: Final = (b"tool_calls", b"function_call")
+CALL_MARKS: Final = _CALL + _CHAT_CALL
+"""What stands in the bytes where a tool call begins, in every form."""
+
+_MESSAGES: Final = ((b"stop", b"error", *_CALL), (b"stop", b"error"))
+_CHAT: Final = ((b"DONE", b"error", *_CHAT_CALL), (b"DONE", b"error"))
 """Words that may begin something that is waited for: before the first call, and after it."""
 
 
@@ -77,6 +82,11 @@ class StreamReader:
         """How many events were applied, pings left out."""
         answer = self._usual or self.state
         return 0 if answer is None else answer.events
+
+    @property
+    def call_marks(self) -> tuple[bytes, ...]:
+        """What stands in the bytes where a tool call begins, once the first event is there."""
+        return _CHAT_CALL if isinstance(self.state, ChatState) else _CALL
 
     def push(self, chunk: bytes) -> bool:
         """Take the next bytes; tell whether events were applied."""

@@ -66,8 +66,12 @@ def read_chunks(
             decoder = ReplyDecoder(max_bytes=max_bytes)
             decoder.head(status, headers or {})
             steps: list[tuple[bool, ...]] = []
-            for chunk in kept:
+            for place, chunk in enumerate(kept):
+                marks, had_event = decoder.call_marks, decoder.first_event
                 decoder.feed(chunk)
+                if decoder.first_call and had_event and not steps[-1][1] and decoder._content is None:
+                    begun = b"".join(kept[: place + 1])
+                    assert any(mark in begun for mark in marks), "nobody would look for this call"
                 steps.append((decoder.first_event, decoder.first_call, decoder.complete))
             outcome = decoder.finish(ended or Ended(how="complete"), now=NOW)
             if isinstance(outcome, Failure):  # what spoils an answer need not be found at once
