@@ -13,12 +13,12 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from batchrun.engine.budget import ENDLESS, MoneyBudget
@@ -55,8 +55,7 @@ _MEGABYTE: Final = 1 << 20
 Show = Callable[[Progress, int | None], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What is collected: a job over a dataset, into a folder, priced by a book."""
 
     job: Job
@@ -69,6 +68,10 @@ class Plan:
     resubmit: bool = False  # make calls anew whose batch cannot be found
     cancel: bool = False  # stop the batches at work and land what they have, submit nothing
     observer: Observer | None = None
+
+    def __repr__(self) -> str:
+        """Show nothing of the environment and the job, in which there are secrets."""
+        return f"Plan(folder={self.folder!r}, …)"
 
 
 async def collect(plan: Plan, *, stop: StopSignal, show: Show | None = None) -> EngineSummary:

@@ -13,8 +13,9 @@ too many calls: it never shrinks the limit, it only takes back the growth of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 START: Final = 4
 DECREASE: Final = 0.5
@@ -25,8 +26,7 @@ MAX_HISTORY: Final = 512
 Why = Literal["start", "grow", "refused", "probe", "recovered"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """The limit became `limit`, `at_s` seconds after the run began."""
 
     at_s: float

@@ -10,9 +10,9 @@ itself and refuses to know who waits for whom.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from batchrun.engine.attempt import Call, Exchange
@@ -42,8 +42,7 @@ REFUSED_AGAIN_S: Final = 1.0  # until a row is tried again that alone may be ref
 GIVEN_UP: Final = Ended(how="closed", message="given up by us")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
+class Wiring(Struct, frozen=True, kw_only=True):
     """What one run is made of; what is None is not used."""
 
     transport: Transport
@@ -59,8 +58,7 @@ class Wiring:
     clocks: Clocks = field(default_factory=Clocks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Struct, frozen=True, kw_only=True):
     """The moving parts of one run, which dispatch and judgement share."""
 
     gate: Pacing | None

@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from batchrun.engine.attempt import Call, Exchange
@@ -42,8 +42,7 @@ CACHED_IN_A_ROW: Final = 256  # answers from the response cache before the event
 Worker = asyncio.Task[None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class Shared(Struct, frozen=True, kw_only=True):
     """What several engines have in common, each in a process of its own."""
 
     gate: Pacing | None

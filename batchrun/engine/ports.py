@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from batchrun.records import Attempt, Ended, Failure, Reply, Request, Usage
 from batchrun.transport.base import Receiver
@@ -79,8 +80,7 @@ PriceOf = Callable[[Usage, str, int], Decimal | None]
 """Usage, model, microseconds since the epoch → US dollars; None: not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
+class Clocks(Struct, frozen=True, kw_only=True):
     """The wall clock (seconds since the epoch) and chance (uniform in [0, 1)); the rest is the event loop's time."""
 
     wall: Callable[[], float] = time.time

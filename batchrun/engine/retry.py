@@ -14,8 +14,9 @@ refuses to know how a failure was told from its bytes: `Failure.retry` says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from batchrun.job import Limits
 from batchrun.records import Failure
@@ -29,22 +30,19 @@ STATED_JITTER_SHARE: Final = 0.1
 STATED_JITTER_BASE_S: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Try the row again after `seconds`."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """The row ends with this failure; `reason` says why no other try is made."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopRun:
+class StopRun(Struct, frozen=True):
     """No call of this run can succeed: stop sending; `reason` holds the endpoint's own words."""
 
     reason: str

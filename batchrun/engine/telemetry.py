@@ -7,9 +7,11 @@ summary is `EngineSummary`. Nothing here has a clock: times are handed in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
+
+from msgspec import Struct, field
 
 from batchrun.engine.concurrency import Change
 from batchrun.errors import BatchrunError
@@ -95,8 +97,7 @@ class Progress:
     ttft_ms: float | None = None  # of late: a moving average
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSummary:
+class EngineSummary(Struct, frozen=True, kw_only=True):
     """What `drive` did. `stopped` is None when every request has landed, else why it did not go on."""
 
     progress: Progress

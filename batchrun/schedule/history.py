@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+from msgspec import Struct
 
 from batchrun import __version__
 from batchrun.errors import StorageError, UsageError
@@ -77,8 +77,7 @@ SCHEMA: Final = pa.schema(_FIELDS)
 Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
+class Home(Struct, frozen=True, kw_only=True):
     """Where a job's runs and their history are. `owned`: the run at hand belongs there, so it locks and writes."""
 
     path: Path

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from batchrun.errors import BatchrunError, RunLocked, TooManyErrors
 from batchrun.prepare import Options, resumable
 from batchrun.report.words import percent
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from batchrun.job import Job
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """A run that has ended: its result (the gates are in its summary), and what the shell is to be told."""
 
     result: RunResult

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from batchrun.sources.format import Fields, Notes, Unconvertible
 from batchrun.sources.names import Names
@@ -24,8 +24,7 @@ _NOT_IN_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _DATA_URL: Final = re.compile(r"data:([\w/+.-]+);base64,(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One call that an assistant made, under the names that the dataset has."""
 
     name: str
@@ -33,8 +32,7 @@ class Call:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """One message of a conversation: `role` is system, user, assistant or tool.
 
     `text` is its words; `blocks` stands for content that is more than words. `call_id` and `name` tell

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from mmap import mmap
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec import Struct
 
 from batchrun.errors import DatasetError, Problem
 from batchrun.job import Endpoint, RequestSpec
@@ -42,8 +42,7 @@ PIECE: Final = 1 << 16
 SHARES: Final = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
+class CheckReport(Struct, frozen=True, kw_only=True):
     """What one pass over a dataset found.
 
     `problems` holds the first `SHOWN` in row order, `counts` all of them by code. `bad_rows` maps the
@@ -57,7 +56,7 @@ class CheckReport:
     errors: int
     row_errors: int  # of them, those of one row
     warnings: int
-    bad_rows: Mapping[int, str] = field(repr=False)
+    bad_rows: Mapping[int, str]
     losses: Mapping[str, int]
     input_tokens: int
     longest_row_tokens: int

@@ -7,8 +7,9 @@ alone. It refuses to know what the rows mean.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
+
+from msgspec import Struct
 
 from batchrun.errors import DatasetError, Problem, StorageError, UsageError
 from batchrun.sources import json_array, jsonl
@@ -30,8 +31,7 @@ _BY_SUFFIX: Final[dict[str, Container]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """What a reader may use: which strings are JSON text, which columns repeat, and whether lines may come undecoded."""
 
     structured: frozenset[str] = ALWAYS_JSON

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from batchrun.errors import DatasetError, Problem
 from batchrun.job import Select
@@ -29,8 +31,7 @@ from batchrun.sources.rewrite import Rewriter
 from batchrun.sources.select import Selection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """Where rows come from and how they are read: the resolved side of `open_dataset`."""
 
     location: str

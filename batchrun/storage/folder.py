@@ -7,10 +7,11 @@ what is inside the files is `manifest`'s, `journal`'s and `results`' business.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
 
 from batchrun.errors import StorageError, UsageError
 from batchrun.records import Secret
@@ -29,8 +30,7 @@ def new_run_id(now: datetime, entropy: bytes) -> str:
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{entropy.hex()[:6]:0>6}"
 
 
-@dataclass(frozen=True, slots=True)
-class RunFolder:
+class RunFolder(Struct, frozen=True):
     """The paths of one run."""
 
     path: Path

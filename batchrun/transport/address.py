@@ -8,9 +8,10 @@ proxies and sockets.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
 
 from batchrun.errors import UsageError
 
@@ -19,8 +20,7 @@ _COPIED_ALONG: Final = ("/v1/messages", "/v1")
 _SENDABLE: Final = re.compile(r"/[!-~]*")  # visible ASCII: no blank, no line break
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(Struct, frozen=True, kw_only=True):
     """Where calls go: `host` as DNS wants it, `authority` as the Host header does, `prefix` before every path."""
 
     scheme: str

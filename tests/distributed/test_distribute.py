@@ -4,13 +4,13 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterable
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
+from msgspec.structs import replace
 
 from batchrun.collect import Plan
 from batchrun.distribute import Driver, distribute, unlanded
@@ -41,6 +41,12 @@ def plan_of(folder: Path, rows: int, scoring: Scoring | None = None) -> Plan:
     request = RequestSpec(model=("a", "b"))
     job = Job(name="j", dataset=dataset.location, request=request, scoring=scoring or Scoring())
     return Plan(job=job, dataset=dataset, folder=RunFolder(folder), book=open_book(Prices()), environ={})
+
+
+def test_a_plan_shows_nothing_of_the_environment(tmp_path: Path) -> None:
+    plan = replace(plan_of(tmp_path, 1), environ={"ANTHROPIC_API_KEY": "sk-not-to-be-shown"})
+    assert "sk-not-to-be-shown" not in repr(plan)
+    assert str(tmp_path) in repr(plan)
 
 
 def order_of(number: int) -> Order:
