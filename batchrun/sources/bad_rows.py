@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
-import zstandard
 
 STRETCH: Final = 1 << 12
 """Rows whose reasons are kept together."""
@@ -56,6 +55,8 @@ class BadRows(Mapping[int, str]):
     def _close(self) -> None:
         """Compress the open stretch."""
         if self._open:
+            import zstandard  # noqa: PLC0415 - few datasets have bad rows, and every start would pay for it
+
             self._blocks[self._number] = zstandard.ZstdCompressor(level=1).compress(_encode(self._open))
         self._number, self._open = -1, {}
 
@@ -76,4 +77,6 @@ class BadRows(Mapping[int, str]):
 @functools.lru_cache(maxsize=READERS)
 def _opened(block: bytes) -> dict[int, str]:
     """Return the reasons of one stretch."""
+    import zstandard  # noqa: PLC0415 - see above
+
     return _decode(zstandard.ZstdDecompressor().decompress(block))

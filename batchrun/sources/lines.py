@@ -10,8 +10,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
-import zstandard
-
 from batchrun.errors import DatasetError, Problem, StorageError
 
 CHUNK: Final = 1 << 18
@@ -19,6 +17,10 @@ MAX_LINE: Final = 1 << 28
 """A longer line (256 MiB) is no JSON line: the file is another thing, and it may not fill memory."""
 
 BOM: Final = b"\xef\xbb\xbf"
+
+
+class _Broken(Exception):
+    """The compressed form is not whole."""
 
 
 def chunks(stream: BinaryIO, name: str, size: int = CHUNK) -> Iterator[bytes]:
@@ -36,7 +38,7 @@ def chunks(stream: BinaryIO, name: str, size: int = CHUNK) -> Iterator[bytes]:
             while head:
                 yield head
                 head = stream.read(size)
-    except (zlib.error, zstandard.ZstdError, EOFError) as error:
+    except (zlib.error, _Broken) as error:
         raise DatasetError(
             [Problem(message=f"the compressed file is broken or cut: {error}", file=name, code="broken-file")]
         ) from None
@@ -105,20 +107,25 @@ def _gunzip(stream: BinaryIO, head: bytes, size: int) -> Iterator[bytes]:
         if piece:
             yield piece
     if not decoder.eof:
-        raise EOFError("it ends before its end mark")
+        raise _Broken("it ends before its end mark")
 
 
 def _unzstd(stream: BinaryIO, head: bytes, size: int) -> Iterator[bytes]:
     """Yield the content of all zstd frames."""
+    import zstandard  # noqa: PLC0415 - few files need it, and every start would pay for it
+
     factory = zstandard.ZstdDecompressor()
     decoder = factory.decompressobj()
     pending = head
     while pending or (pending := stream.read(size)):
         if decoder.eof:
             decoder = factory.decompressobj()
-        piece = decoder.decompress(pending)
+        try:
+            piece = decoder.decompress(pending)
+        except zstandard.ZstdError as error:
+            raise _Broken(str(error)) from None
         pending = decoder.unused_data
         if piece:
             yield piece
     if not decoder.eof:
-        raise EOFError("it ends before its end mark")
+        raise _Broken("it ends before its end mark")
