@@ -85,6 +85,14 @@ def test_cost_is_additive_over_usages(several: list[Usage]) -> None:
     assert tariff.cost(together).usd == sum((tariff.cost(usage).usd or Decimal(0) for usage in several), Decimal(0))
 
 
+@given(st.none() | counts | st.just(10**18), st.none() | counts, prices, prices)
+def test_plain_tokens_cost_what_a_usage_of_them_costs(fresh: int | None, output: int | None, low: str, high: str) -> None:
+    steps = {"input": ((0, Decimal(low)), (200_000, Decimal(high))), "output": ((0, Decimal(high)),)}
+    tariff = Tariff(flat(**SONNET) | steps)
+    amounts = tariff.amounts(Usage(input_tokens=fresh, output_tokens=output))
+    assert tariff.plain(fresh, output) == (None if amounts is None else sum(amounts.values()))
+
+
 def test_the_ambient_decimal_context_changes_nothing() -> None:
     usage = Usage(input_tokens=123_456_789, output_tokens=987_654_321)
     expected = Tariff(flat(**SONNET)).cost(usage)
