@@ -109,6 +109,7 @@ def test_sound_lines_that_c_refuses_are_read_by_msgspec(line: bytes) -> None:
     "line",
     [
         *(b"", b"{", b"{}x", b"[]", b'{"prompt"}', b'{"prompt":}', b'{"prompt":"x",}', b'{"prompt":"x"', b'{"prompt":"x'),
+        *(b'{"prompt" "x"}', b'{"prompt":"x"]', b'{"prompt":"x"} x', b'{"prompt":"x"}{}', b'{prompt":"x"}'),
         *(b'{"prompt":"\x00"}', b'{"prompt":"\x1f' + b"x" * 40 + b'"}', b'{"prompt":"' + b"x" * 40 + b'\xff"}'),
         *(
             b'{"prompt":"\\ud800"}',
@@ -121,7 +122,10 @@ def test_sound_lines_that_c_refuses_are_read_by_msgspec(line: bytes) -> None:
             b'{"prompt":"x","params":{"a":%s}}' % number
             for number in (b"01", b"1.", b".5", b"+1", b"1e", b"-", b"1e+", b"NaN", b"tru")
         ),
-        *(b'{"prompt":"x","params":%s}' % value for value in (b"{1:2}", b'{"a" 1}', b'{"a":1]', b'["a":1}', b"{,}", b'{"a":1,}')),
+        *(
+            b'{"prompt":"x","params":%s}' % value
+            for value in (b"{1:2}", b'{x":1}', b'{"a" 1}', b'{"a":1]', b'["a":1}', b"{,}", b'{"a":1,}')
+        ),
         *(b'{"prompt":"x","expected":%s}' % value for value in (b"[1,]", b"[1 2]", b"[1}", b"[,]", b"[", b"true", b'"a"')),
         *(b'{"prompt":"x","tags":%s}' % value for value in (b"[1]", b'["a",null]', b'[["a"]]', b'"a"', b"{}")),
     ],
@@ -143,7 +147,7 @@ def test_equal_tools_are_the_object_that_was_given() -> None:
 
 
 @IN_C
-@pytest.mark.parametrize("wrong", [(), (b"{}",), ("{}", b"[]"), (b"{}", None), (bytearray(b"{}"), b"[]")])
+@pytest.mark.parametrize("wrong", [(), (b"{}",), (b"{}", b"[]", b""), ("{}", b"[]"), (b"{}", None), (bytearray(b"{}"), b"[]")])
 def test_only_bytes_are_lines(wrong: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError, match="a line and the tools of the line before it, both bytes"):
         C.members_of(*wrong)
