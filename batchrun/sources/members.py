@@ -70,12 +70,15 @@ def by_msgspec(line: bytes) -> Members | None:
             told.cluster,
             told.tags or (),
         )
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def _begun(raw: msgspec.Raw, starts: bytes) -> bytes | None:
-    """Return a member's text, which begins as one of `starts` does, None where it is null or not there. Raises `TypeError`."""
+    """Return a member's text, which begins as one of `starts` does, None where it is null or not there.
+
+    Raises `msgspec.ValidationError`, as the decoder does.
+    """
     if raw is _NULL:
         return None
     text = bytes(raw)
@@ -83,4 +86,4 @@ def _begun(raw: msgspec.Raw, starts: bytes) -> bytes | None:
         return text
     if text == b"null":
         return None
-    raise TypeError("it is something else")
+    raise msgspec.ValidationError("it is something else")

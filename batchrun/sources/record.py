@@ -179,7 +179,7 @@ class Shaper:
 
     def _intern(self, tools: bytes) -> bytes:
         """Return the one object that stands for these tools; a bounded table, emptied when it is full."""
-        if tools is self._tools_before or tools == self._tools_before:
+        if tools == self._tools_before:
             return self._tools_before
         known = self._interned.get(tools)
         if known is not None:

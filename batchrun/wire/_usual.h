@@ -1,4 +1,5 @@
-/* What usual events are made of: the data of a plain event, strict JSON, and the delta of a block's text. */
+/* What usual events are made of: the data of a plain event, strict JSON (as dataset rows are, too), and the delta of a block's
+ * text. */
 
 #ifndef BATCHRUN_USUAL_H
 #define BATCHRUN_USUAL_H
