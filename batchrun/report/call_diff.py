@@ -8,8 +8,8 @@ to know HTML.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, takewhile
 from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import Struct
@@ -43,6 +43,13 @@ class ArgumentLine(Struct, frozen=True, kw_only=True):
     given: Text | None
     mark: Mark
 
+    @property
+    def texts(self) -> tuple[str, str, str] | None:
+        """Its name and both sides, where there are both and they have no mark."""
+        if self.mark != "same" or self.expected is None or self.given is None:
+            return None
+        return self.name, self.expected.before, self.given.before
+
 
 class CallPair(Struct, frozen=True, kw_only=True):
     """An expected call beside the call that comes closest; one of the names is None where there is no counterpart.
@@ -57,6 +64,13 @@ class CallPair(Struct, frozen=True, kw_only=True):
     raw: str | None = None
     error: str | None = None
 
+    @property
+    def runs(self) -> Iterator[tuple[bool, list[Any]]]:
+        """The lines in order, those without a mark together: (True, their three texts each), (False, lines), ..."""
+        for plain, lines in groupby(self.lines, lambda line: line.texts is not None):
+            run = list(lines)
+            yield plain, [line.texts for line in run] if plain else run
+
 
 class CallDiff(Struct, frozen=True, kw_only=True):
     """Both sides of one row. `wanted` puts what is expected into words where it is no list of calls."""
@@ -70,7 +84,8 @@ def compare_calls(expected: str | None, calls: Sequence[ToolUse], *, right: bool
     """Hold a row's calls against its `expected` (JSON text, contract 3); a row that is `right` has no marks."""
     given = [_Given(call) for call in calls[:MOST_CALLS]]
     parsed = parse_expected(expected, exact=exact) if expected is not None else Expected((), ())
-    best = max(parsed.alternatives, key=lambda way: _closeness(way, given), default=None)
+    ways = parsed.alternatives
+    best = max(ways, key=lambda way: _closeness(way, given)) if len(ways) > 1 else next(iter(ways), None)
     note = _note(parsed, len(calls))
     if not isinstance(best, Calls):
         mark: Mark = "extra" if isinstance(best, Abstain) and not right else "same"
@@ -122,6 +137,8 @@ def _closeness(way: Alternative, given: Sequence[_Given]) -> float:
 
 def _matched(calls: Sequence[ExpectedCall], given: Sequence[_Given]) -> list[tuple[ExpectedCall | None, _Given | None]]:
     """Give each expected call the closest free call of its tool; then those left over, in order, share a line."""
+    if len(calls) == len(given) == 1:
+        return [(calls[0], given[0])]
     ranked = sorted(
         ((other.right(one), -i, -j) for i, one in enumerate(calls) for j, other in enumerate(given) if other.name == one.name),
         reverse=True,

@@ -9,18 +9,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from batchrun import __version__
 from batchrun.report import words
 from batchrun.storage import user_cache
 
-_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Characters that act without being seen. Python calls none of them printable."""
 _LOADER: Final = jinja2.PackageLoader("batchrun.report")
 POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; script-src {script}; form-action {form}"
@@ -60,8 +63,10 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=visible,
         bytecode_cache=_Compiled(),
+        auto_reload=False,
     )
     made.globals.update(version=__version__, words=words)
+    made.filters["for_each"] = for_each
     made.filters["drawing"] = Markup  # an SVG of `charts`, which no text of others goes into
     return made
 
@@ -102,9 +107,21 @@ def source(name: str) -> str:
 
 def visible(value: Any) -> Any:
     """Return text with every character that acts without being seen in place of itself: `␀`, `⟦U+202E⟧`."""
-    if type(value) is not str:
+    if type(value) is not str or value.isprintable():
         return value
-    return _HIDDEN.sub(_named, value)
+    return HIDDEN.sub(_named, value)
+
+
+def for_each(pattern: str, lines: Iterable[Iterable[str]]) -> Markup:
+    """Return `pattern`, HTML of a template with a `%s` for every text, once for each of `lines`.
+
+    A page is made of such lines: made visible and escaped together they cost a fraction of what printing each text takes.
+    """
+    texts = [*map(visible, chain.from_iterable(lines))]
+    if not texts:
+        return Markup()
+    cells = iter(str(escape("\0".join(texts))).split("\0"))  # no visible text has a NUL in it
+    return Markup("".join(pattern % line for line in zip(*[cells] * pattern.count("%s"), strict=True)))  # noqa: S704 - escaped
 
 
 def _named(match: re.Match[str]) -> str:

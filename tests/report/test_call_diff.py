@@ -72,6 +72,13 @@ def test_the_closest_of_several_answers_is_shown() -> None:
     assert diff.note == "the closest of 3 accepted answers"
 
 
+def test_lines_without_a_mark_stand_together_and_in_order() -> None:
+    expected = '[{"name": "f", "arguments": {"a": 1, "b": 2, "c": 3, "d": 4}}]'
+    pair = compare_calls(expected, [call('{"a": 1, "b": 2, "c": 4, "d": 4, "e": 5}')], right=False).pairs[0]
+    runs = [(plain, lines if plain else [line.name for line in lines]) for plain, lines in pair.runs]
+    assert runs == [(True, [("a", "1", "1"), ("b", "2", "2")]), (False, ["c"]), (True, [("d", "4", "4")]), (False, ["e"])]
+
+
 def test_a_right_row_has_no_marks() -> None:
     diff = compare_calls(EXPECTED, [call('{"city": "Oslo", "days": 3}'), call("{}", "g")], right=True)
     assert {pair.mark for pair in diff.pairs} == {"same"}
