@@ -20,14 +20,12 @@ command is raised. Each class knows its exit code (contract 6) and carries a hin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 MAX_SHOWN_PROBLEMS = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing wrong with an input: where it is, what it is, and what to do about it.
 
     `row` counts records from 0 as `Sample.index` does; `line` counts lines of a text file from 1.

@@ -7,7 +7,6 @@ summary is `EngineSummary`. Nothing here has a clock: times are handed in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -26,8 +25,7 @@ GATHERED: Final = 1024  # answers whose clocks go into the histograms together
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
 
-@dataclass(slots=True)
-class Bin:
+class Bin(Struct):
     """What happened in one stretch of the run."""
 
     sent: int = 0
@@ -74,8 +72,7 @@ class Timeline:
         self.width_s *= 2
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(Struct):
     """Counters of a run under way, read by the terminal at any moment. Rows count as done once durable."""
 
     sent: int = 0  # attempts

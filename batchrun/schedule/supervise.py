@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,14 +46,15 @@ class Ended(Struct, frozen=True, kw_only=True):
         return 0 if self.error is None else self.error.exit_code
 
 
-@dataclass(slots=True)
 class Judging:
     """Judges the gates when the results are written, and remembers. A gate that cannot be judged has not held."""
 
-    job: Job
-    home: Home
-    found: list[Verdict] = field(default_factory=list)
-    error: BatchrunError | None = None
+    def __init__(self, job: Job, home: Home) -> None:
+        """Judge by the gates of `job`, against the runs at `home`."""
+        self.job = job
+        self.home = home
+        self.found: list[Verdict] = []
+        self.error: BatchrunError | None = None
 
     def __call__(self, summary: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         """Return the verdicts as plain values."""
@@ -65,14 +65,15 @@ class Judging:
         return plain(self.found)
 
 
-@dataclass(slots=True)
 class Supervisor:
     """Runs one job once, and sees to everything that goes with it. `warnings` are for stderr, whether it raises or not."""
 
-    job: Job
-    options: Options
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    warnings: list[str] = field(default_factory=list)
+    def __init__(self, job: Job, options: Options, environ: Mapping[str, str] = os.environ) -> None:
+        """Run `job` as `options` say; the environment has the credential and where notices go."""
+        self.job = job
+        self.options = options
+        self.environ = environ
+        self.warnings: list[str] = []
 
     def run(self, *, show: Show | None = None, stop: StopSignal | None = None) -> Ended:
         """Run it under the job's lock.

@@ -13,8 +13,9 @@ stays in a `Secret`. This module refuses to know where requests go.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from batchrun.errors import UsageError
 from batchrun.job import Endpoint
@@ -30,8 +31,7 @@ _SHORTEST_REDACTED: Final = 6  # a shorter value would blank out ordinary words
 REDACTED: Final = "[credential]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
+class Credential(Struct, frozen=True, kw_only=True):
     """What proves who is calling, and the way it goes. Its `repr` shows the way and nothing of the value."""
 
     way: Way = "none"

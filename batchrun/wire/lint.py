@@ -12,7 +12,6 @@ thinking, and `temperature` together with `top_p` from Claude 4.5 on).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -57,7 +56,7 @@ def lint_sample(sample: Sample, spec: RequestSpec, endpoint: Endpoint) -> list[P
         known = set(_refused(_job_fields(spec), spec, endpoint))
         refused = _refused({**_job_fields(spec), **own}, spec, endpoint)
         found += [_placed(problem, "params") for problem in refused if problem not in known]
-    return [dataclasses.replace(problem, row=sample.index) for problem in found]
+    return [problem._replace(row=sample.index) for problem in found]
 
 
 def _job_fields(spec: RequestSpec) -> dict[str, Any]:
@@ -124,4 +123,4 @@ def _placed(problem: Problem, table: str) -> Problem:
     """Return the problem with the full path of its field."""
     if problem.field == "tool_choice":
         table = table.removesuffix(".params")
-    return dataclasses.replace(problem, field=f"{table}.{problem.field}")
+    return problem._replace(field=f"{table}.{problem.field}")

@@ -6,7 +6,6 @@ Moments become seconds from the run's beginning; who measured what is forgotten.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from decimal import Decimal
 from typing import Final
 
@@ -18,7 +17,7 @@ from batchrun.job import Limits
 from batchrun.statistics.histogram import LogHistogram
 
 NOT_SUMS: Final = frozenset({"cost", "paused_until", "ttft_ms"})
-SUMS: Final = tuple(field.name for field in fields(Progress) if field.name not in NOT_SUMS)
+SUMS: Final = tuple(name for name in Progress.__struct_fields__ if name not in NOT_SUMS)
 
 
 def add_up(parts: Iterable[Progress]) -> Progress:
@@ -65,8 +64,8 @@ def summarize(
             telemetry.histograms[name].merge(LogHistogram.from_builtins(plain))
         for place, piece in enumerate(part.bins):
             here = telemetry.timeline.at(max(0.0, began + (place + 0.5) * part.width_s))
-            for field in fields(piece):
-                setattr(here, field.name, getattr(here, field.name) + getattr(piece, field.name))
+            for name in piece.__struct_fields__:
+                setattr(here, name, getattr(here, name) + getattr(piece, name))
     return EngineSummary(
         progress=progress,
         wall_s=wall_s,
