@@ -8,6 +8,7 @@ It refuses to send anything, or to know models and prices.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from mmap import mmap
@@ -141,8 +142,7 @@ class _Checker:
         tools = sample.tools if sample.tools is not None else self._job_tools
         self._ids.add(hash(sample.id))
         self._prompts.add(hash((sample.messages, sample.system, tools)))
-        for finding in self._findings(sample, tools):
-            self._place(row, finding)
+        self._place(row, *self._findings(sample, tools))
         self._measure(sample, tools)
 
     def _prompt_hash(self, sample: Sample) -> int:
@@ -237,28 +237,29 @@ class _Checker:
         if sample.params is not None or sample.tools == b"[]":
             found += map(_of_problem, lint_sample(sample, self._spec, self._endpoint))
         if sample.expected is not None and not of_tools:
-            found += map(_of_problem, lint_expected(sample.expected, tools))
+            found += _of_expected(sample.expected, tools)
         if sample.tool_choice is not None:
             found += choice_findings(sample.tool_choice, self._tools.names(tools) if tools is not None else frozenset())
         return found
 
-    def _place(self, row: Row, finding: Finding) -> None:
-        """Note a finding at its row; a warning for which there is no room is counted and not made a problem at all."""
-        if finding.severity != "error" and len(self._problems) >= self._shown:
-            self._count(finding.code, finding.severity)
-            return
-        self.note(
-            Problem(
-                message=finding.message,
-                file=row.file,
-                row=row.index,
-                line=row.line,
-                field=finding.field or None,
-                hint=finding.hint,
-                severity=finding.severity,
-                code=finding.code,
+    def _place(self, row: Row, *findings: Finding) -> None:
+        """Note findings at their row; a warning for which there is no room is counted and not made a problem at all."""
+        for finding in findings:
+            if finding.severity != "error" and len(self._problems) >= self._shown:
+                self._count(finding.code, finding.severity)
+                continue
+            self.note(
+                Problem(
+                    message=finding.message,
+                    file=row.file,
+                    row=row.index,
+                    line=row.line,
+                    field=finding.field or None,
+                    hint=finding.hint,
+                    severity=finding.severity,
+                    code=finding.code,
+                )
             )
-        )
 
     def _measure(self, sample: Sample, tools: bytes | None) -> None:
         """Add the row's estimated tokens."""
@@ -267,6 +268,12 @@ class _Checker:
         self._tokens += tokens
         self._longest = max(self._longest, tokens)
         self._expected += sample.expected is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_expected(expected: bytes, tools: bytes | None) -> tuple[Finding, ...]:
+    """Return what is wrong with an `expected`, held against the tools."""
+    return tuple(map(_of_problem, lint_expected(expected, tools)))
 
 
 def _of_problem(problem: Problem) -> Finding:
