@@ -79,7 +79,7 @@ def _lines(comparison: Comparison, before: Mapping[str, Any], after: Mapping[str
 def _contrast(contrast: Contrast, alpha: float) -> list[str]:
     """Return the headline: both accuracies, the difference, the tests, and the power."""
     verdict = "no significant difference"
-    if contrast.p_value is not None and contrast.p_value <= alpha:
+    if contrast.p_value <= alpha:
         verdict = "B is better" if contrast.difference.value > 0 else "B is worse"
     exact = f"; exact McNemar p = {_p(contrast.mcnemar_p)}" if contrast.mcnemar_p != contrast.p_value else ""
     flips = f"({len(contrast.lost):,} lost, {len(contrast.gained):,} gained)"

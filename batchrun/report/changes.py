@@ -15,7 +15,7 @@ def verdict(comparison: Comparison) -> str:
     overall = comparison.overall
     if overall is None:
         return "no row has a verdict in both runs"
-    if overall.p_value is None or overall.p_value > comparison.alpha:
+    if overall.p_value > comparison.alpha:
         return "no significant difference"
     return "B is better" if overall.difference.value > 0 else "B is worse"
 
@@ -60,7 +60,7 @@ def _family(kind: str, contrasts: Sequence[Contrast], most: int | None) -> list[
     """Return a line a model or tag, its p-value corrected for their number (Holm)."""
     kept = contrasts
     if most is not None and len(contrasts) > most:
-        clearest = sorted(contrasts, key=lambda contrast: (1.0 if contrast.p_value is None else contrast.p_value, contrast.name))
+        clearest = sorted(contrasts, key=lambda contrast: (contrast.p_value, contrast.name))
         kept = [contrast for contrast in contrasts if contrast in clearest[:most]]
     lines = [_line(f"{kind} {contrast.name}", contrast, contrast.holm_p, inner=True) for contrast in kept]
     left_out = len(contrasts) - len(kept)

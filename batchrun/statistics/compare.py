@@ -2,21 +2,22 @@
 
 Rows are joined by (model, id, repeat); repeats are averaged within a row first. Where every row is independent and was
 answered once, the decision is by exact McNemar and the difference has Newcombe's interval; else both are the clustered
-paired t's (a cluster, or a row under several models, moves together). Models and tags are corrected for multiplicity by
+paired t's (a cluster, or a row under several models, moves together), and where all clusters moved alike, the decision is by
+the sign test, without an interval. Models and tags are corrected for multiplicity by
 Holm, each family by itself. Rows without a verdict in either run (infra errors, unscored) are outside, and counted. This
 module reads no files and decides no gate: `Comparison.worse` says whether a loss is significant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import fsum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct, structs
 
 from batchrun.statistics.clustered import ClusteredMean, Estimate
-from batchrun.statistics.paired import holm, mcnemar, minimal_detectable, newcombe, rows_needed, t_test
+from batchrun.statistics.paired import holm, mcnemar, minimal_detectable, newcombe, rows_needed, sign_test, t_test
 
 Key = tuple[str, str, int]
 """(model, id, repeat); the model is "" where two runs of one model each are held against each other."""
@@ -33,7 +34,7 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Contrast(Struct, frozen=True, kw_only=True):
-    """One set of rows before and after. `p_value` is None where it is undefined; `detectable` is for alpha and power 0.8.
+    """One set of rows before and after. `detectable` is for alpha and power 0.8.
 
     `lost` and `gained` are (model, id) of the rows that got worse and better. `holm_p` is set within a family.
     """
@@ -46,7 +47,7 @@ class Contrast(Struct, frozen=True, kw_only=True):
     lost: tuple[tuple[str, str], ...]
     gained: tuple[tuple[str, str], ...]
     method: str
-    p_value: float | None
+    p_value: float
     mcnemar_p: float
     detectable: float | None
     rows_for_half: int | None
@@ -68,8 +69,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     latency_ms: Estimate | None
 
     def worse(self, alpha: float | None = None) -> bool | None:
-        """Say whether the second run is significantly worse at `alpha`; None where that cannot be told."""
-        if self.overall is None or self.overall.p_value is None:
+        """Say whether the second run is significantly worse at `alpha`; None where they share no row with a verdict."""
+        if self.overall is None:
             return None
         return self.overall.difference.value < 0 and self.overall.p_value <= (self.alpha if alpha is None else alpha)
 
@@ -104,24 +105,30 @@ def compare(before: Mapping[Key, Answer], after: Mapping[Key, Answer], *, alpha:
             {model: [row for row in rows if row.model == model] for model in models} if len(models) > 1 else {}, alpha
         ),
         tags=_family(_by_tag(tags, rows), alpha),
-        cost=_paired([(before[k].cost_usd, after[k].cost_usd, k, before[k].cluster) for k in shared], alpha),
-        latency_ms=_paired([(before[k].latency_ms, after[k].latency_ms, k, before[k].cluster) for k in shared], alpha),
+        cost=_paired("cost_usd", shared, before, after, alpha),
+        latency_ms=_paired("latency_ms", shared, before, after, alpha),
     )
 
 
 def _rows(keys: Sequence[Key], before: Mapping[Key, Answer], after: Mapping[Key, Answer]) -> list[_Row]:
-    """Average the repeats within each (model, id); under several models an id is a cluster."""
+    """Average the repeats within each (model, id)."""
+    rows = []
+    for (model, row_id), cluster, repeats in _grouped(keys, before):
+        n = len(repeats)
+        share = [fsum(bool(run[key].correct) for key in repeats) / n for run in (before, after)]
+        rows.append(_Row(model, row_id, share[0], share[1], n, cluster, before[repeats[0]].tags))
+    return rows
+
+
+def _grouped(keys: Sequence[Key], before: Mapping[Key, Answer]) -> Iterator[tuple[tuple[str, str], str | None, list[Key]]]:
+    """Yield each (model, id), its cluster and its repeats; under several models an id is a cluster."""
     grouped: dict[tuple[str, str], list[Key]] = {}
     for key in keys:
         grouped.setdefault(key[:2], []).append(key)
     several = len({model for model, _ in grouped}) > 1
-    rows = []
-    for (model, row_id), repeats in grouped.items():
-        first, n = before[repeats[0]], len(repeats)
-        share = [fsum(bool(run[key].correct) for key in repeats) / n for run in (before, after)]
-        cluster = first.cluster if first.cluster is not None or not several else f"row {row_id}"
-        rows.append(_Row(model, row_id, share[0], share[1], n, cluster, first.tags))
-    return rows
+    for place, repeats in grouped.items():
+        cluster = before[repeats[0]].cluster
+        yield place, f"row {place[1]}" if cluster is None and several else cluster, repeats
 
 
 def _by_tag(tags: Sequence[str], rows: Sequence[_Row]) -> dict[str, list[_Row]]:
@@ -136,7 +143,7 @@ def _by_tag(tags: Sequence[str], rows: Sequence[_Row]) -> dict[str, list[_Row]]:
 def _family(groups: Mapping[str, Sequence[_Row]], alpha: float) -> tuple[Contrast, ...]:
     """Contrast each group and correct their p-values together."""
     found = [contrast for name, rows in groups.items() if (contrast := _contrast(name, rows, alpha)) is not None]
-    adjusted = holm({contrast.name: contrast.p_value for contrast in found if contrast.p_value is not None})
+    adjusted = holm({contrast.name: contrast.p_value for contrast in found})
     return tuple(structs.replace(contrast, holm_p=adjusted.get(contrast.name)) for contrast in found)
 
 
@@ -157,6 +164,10 @@ def _contrast(name: str, rows: Sequence[_Row], alpha: float) -> Contrast | None:
         table = (both, len(lost), len(gained), len(rows) - both - len(lost) - len(gained))
         difference = structs.replace(difference, interval=newcombe(table, 1 - alpha))
     mcnemar_p = mcnemar(len(lost), len(gained))
+    method, p_value = ("exact McNemar", mcnemar_p) if exact else ("paired t, clustered", t_test(difference))
+    if p_value is None:
+        method, p_value = "sign test, clustered", sign_test(difference)
+        difference = structs.replace(difference, interval=None)
     detectable = minimal_detectable(difference.se, alpha=alpha)
     return Contrast(
         name=name,
@@ -166,21 +177,28 @@ def _contrast(name: str, rows: Sequence[_Row], alpha: float) -> Contrast | None:
         difference=difference,
         lost=lost,
         gained=gained,
-        method="exact McNemar" if exact else "paired t, clustered",
-        p_value=mcnemar_p if exact else t_test(difference),
+        method=method,
+        p_value=p_value,
         mcnemar_p=mcnemar_p,
         detectable=detectable,
         rows_for_half=None if detectable is None else rows_needed(len(rows), detectable, detectable / 2),
     )
 
 
-def _paired(values: Sequence[tuple[float | None, float | None, Key, str | None]], alpha: float) -> Estimate | None:
+def _paired(
+    name: Literal["cost_usd", "latency_ms"],
+    keys: Sequence[Key],
+    before: Mapping[Key, Answer],
+    after: Mapping[Key, Answer],
+    alpha: float,
+) -> Estimate | None:
     """Return the mean difference of a quantity over the rows where both runs have it, repeats averaged first."""
-    differences: dict[tuple[str, str], tuple[list[float], str | None]] = {}
-    for old, new, key, cluster in values:
+    differences: dict[Key, float] = {}
+    for key in keys:
+        old, new = getattr(before[key], name), getattr(after[key], name)
         if old is not None and new is not None:
-            differences.setdefault(key[:2], ([], cluster))[0].append(new - old)
+            differences[key] = new - old
     mean = ClusteredMean()
-    for repeats, cluster in differences.values():
-        mean.add_row(repeats, cluster)
+    for _, cluster, repeats in _grouped([*differences], before):
+        mean.add_row([differences[key] for key in repeats], cluster)
     return mean.estimate(1 - alpha)

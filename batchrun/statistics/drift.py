@@ -34,8 +34,8 @@ class Drift(Struct, frozen=True, kw_only=True):
 def drift(value: float | None, history: Sequence[float | None], *, window: int = 10, se: float | None = None) -> Drift | None:
     """Return how far `value` lies from the last `window` runs of `history` (oldest first).
 
-    `se` is the value's own sampling error. None where the value is unknown, where fewer than `MIN_BASELINE` runs have a number,
-    or where neither the past nor `se` gives any spread to measure by while the value differs.
+    `se` is the value's own sampling error. None where the value is unknown, or where fewer than `MIN_BASELINE` runs have a
+    number. Infinitely far is a value that differs where neither the past nor `se` gives any spread to measure by.
     """
     past = [known for known in history if known is not None][-window:]
     if value is None or len(past) < MIN_BASELINE:
@@ -43,9 +43,8 @@ def drift(value: float | None, history: Sequence[float | None], *, window: int =
     baseline = fmean(past)
     sd = max(stdev(past), se or 0.0)
     reach = sd * math.sqrt(1 + 1 / len(past))
-    if reach == 0 and value != baseline:
-        return None
-    z = 0.0 if value == baseline else (value - baseline) / reach
+    away = value - baseline
+    z = away / reach if reach else math.copysign(math.inf, away) if away else 0.0
     return Drift(z=z, value=value, baseline=baseline, sd=sd, runs=len(past))
 
 

@@ -15,6 +15,9 @@ from batchrun.statistics.clustered import Estimate
 from batchrun.statistics.interval import Interval
 from batchrun.statistics.proportions import wilson
 
+_ROUNDING = 1e-12
+"""An error this small beside its mean is what floats leave of none at all."""
+
 
 def newcombe(table: tuple[int, int, int, int], confidence: float = 0.95) -> Interval | None:
     """Return the interval of a difference of paired proportions, after − before; None for no rows.
@@ -42,12 +45,20 @@ def newcombe(table: tuple[int, int, int, int], confidence: float = 0.95) -> Inte
 
 
 def t_test(difference: Estimate) -> float | None:
-    """Return the two-sided p of a mean being 0, by Student's t over its clusters; None without a spread."""
-    if not difference.se:
+    """Return the two-sided p of a mean being 0, by Student's t over its clusters; None without a spread but that of rounding."""
+    if difference.se is None or difference.se <= _ROUNDING * abs(difference.value):
         return None
     from scipy.special import stdtr  # noqa: PLC0415 - scipy is loaded by those who need it
 
     return 2 * float(stdtr(difference.clusters - 1, -abs(difference.value) / difference.se))
+
+
+def sign_test(difference: Estimate) -> float:
+    """Return the two-sided p of a mean being 0 where all clusters moved alike, so that they have no spread for a t test.
+
+    The exact sign test: that all go one way, whichever, has the chance 2 · 2^−clusters. Where none moved, it is 1.
+    """
+    return min(1.0, 2.0 ** (1 - difference.clusters)) if difference.value else 1.0
 
 
 def mcnemar(lost: int, gained: int, *, mid_p: bool = False) -> float:

@@ -101,10 +101,51 @@ def test_without_shared_verdicts_nothing_is_said() -> None:
     assert compare({}, {}).overall is None
 
 
-def test_a_single_source_has_a_difference_and_no_test() -> None:
+def test_a_single_source_has_a_difference_that_proves_nothing() -> None:
     got = compare(a_run("11", clusters="aa"), a_run("00", clusters="aa"))
-    assert overall(got).difference.value == -1
-    assert (overall(got).p_value, overall(got).detectable, overall(got).rows_for_half, got.worse()) == (None, None, None, None)
+    assert (overall(got).difference.value, overall(got).difference.interval) == (-1, None)
+    assert (overall(got).detectable, overall(got).rows_for_half) == (None, None)
+    assert (overall(got).p_value, got.worse()) == (1.0, False)
+
+
+def repeated(rows: int, right: int) -> dict[Key, Answer]:
+    """A run of rows answered three times, `right` times of which rightly."""
+    return {("", f"r{row}", repeat): Answer(correct=repeat < right) for row in range(rows) for repeat in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "groups"),
+    [
+        (a_run("1" * 16, clusters="aabbccddeeffgghh"), a_run("0" * 16, clusters="aabbccddeeffgghh"), 8),
+        (repeated(16, right=2), repeated(16, right=1), 16),
+    ],
+)
+def test_a_collapse_of_every_cluster_is_worse_though_nothing_varies(
+    before: dict[Key, Answer], after: dict[Key, Answer], groups: int
+) -> None:
+    """No t test has a spread to go by."""
+    got = compare(before, after)
+    assert (overall(got).method, overall(got).difference.clusters) == ("sign test, clustered", groups)
+    assert overall(got).p_value == pytest.approx(2 * 0.5**groups)
+    assert (got.worse(), overall(got).difference.interval) == (True, None)
+    back = compare(after, before)
+    assert (overall(back).p_value, back.worse()) == (overall(got).p_value, False)
+
+
+def test_where_nothing_moved_no_test_says_that_something_did() -> None:
+    got = compare(a_run("1100", clusters="aabb"), a_run("1100", clusters="aabb"))
+    assert (overall(got).p_value, overall(got).difference.value, got.worse()) == (1.0, 0.0, False)
+
+
+def test_under_several_models_costs_and_latencies_of_a_row_move_together_too() -> None:
+    rows = [("a", f"r{number}", 0) for number in range(10)] + [("b", f"r{number}", 0) for number in range(10)]
+    before = {key: Answer(correct=True, cost_usd=0.0, latency_ms=0.0) for key in rows}
+    after = {key: Answer(correct=True, cost_usd=float(key[1][1:]), latency_ms=float(key[1][1:])) for key in rows}
+    got = compare(before, after)
+    assert got.cost is not None
+    assert got.cost.clusters == 10
+    assert got.cost.se == pytest.approx(np.std(range(10), ddof=1) / np.sqrt(10))
+    assert got.latency_ms == got.cost
 
 
 def test_what_the_sample_could_have_shown() -> None:

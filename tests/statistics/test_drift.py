@@ -1,5 +1,7 @@
 """A planted regression is seen where it was planted, and noise or an outage is not one."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -39,12 +41,15 @@ def test_an_outage_is_left_out_and_not_counted_as_0() -> None:
     assert drift(None, history) is None
 
 
-def test_too_short_a_past_or_one_without_spread_says_nothing() -> None:
+def test_too_short_a_past_says_nothing_and_one_without_spread_all() -> None:
     assert drift(0.5, [0.9, 0.9]) is None
-    assert drift(0.5, [0.9, 0.9, 0.9]) is None
     same = drift(0.9, [0.9, 0.9, 0.9])
     assert same is not None
     assert same.z == 0
+    for value, z in ((0.5, -math.inf), (1.0, math.inf)):
+        moved = drift(value, [0.9, 0.9, 0.9])
+        assert moved is not None
+        assert moved.z == z
 
 
 def test_a_week_with_a_planted_regression_and_an_outage_changes_once_where_it_was_planted() -> None:

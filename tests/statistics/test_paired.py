@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import normal_power
 
 from batchrun.statistics.clustered import ClusteredMean, Estimate
-from batchrun.statistics.paired import holm, mcnemar, minimal_detectable, newcombe, rows_needed, t_test
+from batchrun.statistics.paired import holm, mcnemar, minimal_detectable, newcombe, rows_needed, sign_test, t_test
 
 flips = st.integers(0, 300)
 
@@ -116,8 +116,13 @@ def test_the_t_test_is_the_one_sample_t_of_differences(before: list[float], data
 
 
 def test_without_a_spread_there_is_no_t_test() -> None:
-    for values in ([1.0], [1.0, 1.0]):
+    for values in ([1.0], [1.0, 1.0], [1 / 3, 1 / 3 + 1e-16, 1 / 3]):
         assert t_test(mean_of(values)) is None
+
+
+def test_clusters_that_all_move_alike_are_judged_by_their_number() -> None:
+    assert [sign_test(mean_of([-0.5] * count)) for count in (1, 2, 6)] == [1.0, 0.5, 2 / 64]
+    assert sign_test(mean_of([0.0] * 6)) == 1.0
 
 
 def test_holm_s_textbook_example() -> None:
