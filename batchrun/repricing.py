@@ -139,8 +139,9 @@ class _Pricing:
                 usage = self._told(row) or usage
             old = self._old.cost(usage, row.model, at_us, was)
             new = self._new.cost(usage, row.model, at_us, was)
-        self.billed.add(row, structs.replace(old, wasted_usd=row.wasted_usd))
-        self.repriced.add(self._changed(row), structs.replace(new, wasted_usd=self._waste(row)))
+        wasted, more = self._waste(row)
+        self.billed.add(row, structs.replace(old, wasted_usd=row.wasted_usd), partly=more and row.wasted_usd is not None)
+        self.repriced.add(self._changed(row), structs.replace(new, wasted_usd=wasted), partly=more and wasted is not None)
 
     def _changed(self, row: Row) -> Row:
         """Return the row as it would have been: another model, no cached tokens."""
@@ -150,22 +151,22 @@ class _Pricing:
         plain = without_caching(usage_of(row))
         return structs.replace(row, **{name: getattr(plain, name) for name in TOKEN_COLUMNS})
 
-    def _waste(self, row: Row) -> Decimal | None:
-        """Return what the attempts thrown away would have cost; None where that is not known."""
+    def _waste(self, row: Row) -> tuple[Decimal | None, bool]:
+        """Return what the attempts thrown away would have cost, None where nothing of it is known, and whether it was more."""
         if row.wasted_usd == 0:
-            return row.wasted_usd
+            return row.wasted_usd, False
         attempts, final = self._attempts(row)
         thrown = [attempt for attempt in attempts if attempt is not final or attempt.reply is None]
         if not thrown:
             self.carried_over += 1
-            return row.wasted_usd
-        wasted = Decimal(0)
+            return row.wasted_usd, False
+        wasted, more = Decimal(0), False
         for attempt in thrown:
             cost = self._new.cost(attempt.usage or Usage(), attempt.model, attempt.started_at_us).usd
             if attempt.billed_unseen or (attempt.usage is not None and cost is None):
-                return None
+                more = True
             wasted += cost or 0
-        return wasted
+        return (None if more and not wasted else wasted), more
 
     def _told(self, row: Row) -> Usage | None:
         """Return the usage as the endpoint told it, where the journal still has it."""

@@ -57,7 +57,8 @@ class Landed(Struct, kw_only=True):
     tries: list[int] = []
     scores: list[Score] = []
     amounts: list[Amounts | None] = []  # what the answer cost by kind, in billionths; None: not known
-    wasted: list[int | None] = []  # what was billed for attempts thrown away
+    wasted: list[int | None] = []  # what was billed for attempts thrown away, as far as it is known; None: nothing of it
+    partly: int = 0  # how many rows wasted more than is known
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the rows as columns."""
@@ -88,7 +89,8 @@ class Batch:
     """Rows finished together, in input order, and all the samples that were read for them.
 
     `columns` are those of `results.parquet` (contract 5), money in billionths, and `BESIDE` them what else is counted; `samples`,
-    `scores`, `amounts` (what an answer cost by kind) and `categories` go with them.
+    `scores`, `amounts` (what an answer cost by kind) and `categories` go with them. `partly` counts rows of which only a part of
+    what was wasted is known.
     """
 
     def __init__(self) -> None:
@@ -98,6 +100,7 @@ class Batch:
         self.scores: list[Score] = []
         self.amounts: list[Amounts | None] = []
         self.categories: list[str | None] = []
+        self.partly = 0
         self.columns: dict[str, list[Any]] = {name: [] for name in (*Row.__struct_fields__, *BESIDE)}
 
     def __len__(self) -> int:
@@ -109,6 +112,7 @@ class Batch:
         self.samples += landed.samples
         self.scores += landed.scores
         self.amounts += landed.amounts
+        self.partly += landed.partly
         self.categories += [_category(sample) for sample in landed.samples]
         for name, values in landed.columns().items():
             self.columns[name] += values
@@ -194,15 +198,17 @@ class Finisher:
         else:
             landed.scores.append(self._scorer.score(sample.expected, sample.tools or self._tools, reply))
             landed.amounts.append(_FREE if final.cached_from is not None else self._priced(final))
-        landed.wasted.append(0 if len(tried) == 1 and reply is not None else self._wasted(tried, final))
+        wasted, more = (0, False) if len(tried) == 1 and reply is not None else self._wasted(tried, final)
+        landed.wasted.append(wasted)
+        landed.partly += more and wasted is not None
 
     def _priced(self, attempt: Attempt) -> Amounts | None:
         """Return what an attempt cost; None where that is not known."""
         return self._book.amounts(attempt.usage, attempt.model, attempt.started_at_us or 0, batch=self._discounted)
 
-    def _wasted(self, attempts: Sequence[Attempt], final: Attempt) -> int | None:
-        """Return what was billed for attempts thrown away; None where one was billed for nobody knows what."""
-        wasted = 0
+    def _wasted(self, attempts: Sequence[Attempt], final: Attempt) -> tuple[int | None, bool]:
+        """Return what was billed for attempts thrown away, None where nothing of it is known, and whether it was more."""
+        wasted, more = 0, False
         for attempt in attempts:
             if attempt is final and attempt.reply is not None:
                 continue
@@ -210,9 +216,10 @@ class Finisher:
                 continue
             amounts = None if attempt.usage is None else self._priced(attempt)
             if amounts is None:
-                return None
-            wasted += sum(amounts.values())
-        return wasted
+                more = True
+            else:
+                wasted += sum(amounts.values())
+        return (None if more and not wasted else wasted), more
 
 
 def _each(items: Sequence[Any], field: str) -> list[Any]:

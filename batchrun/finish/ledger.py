@@ -44,7 +44,7 @@ class Ledger:
         """Count a batch of rows."""
         if self.known is not None:
             self.known.add_many(batch.read, batch.columns)
-        self.costs.add_many(batch.columns, batch.amounts, batch.columns["wasted_usd"])
+        self.costs.add_many(batch.columns, batch.amounts, batch.columns["wasted_usd"], partly=batch.partly)
         self.page_rows.add_many(batch.columns, batch.samples, batch.row)
         for model in self.tallies:
             own = batch.of(model)

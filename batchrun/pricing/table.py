@@ -59,19 +59,27 @@ class CostTable:
         self._unpriced: dict[str, int] = {}
         self._without_cache: int | None = 0
 
-    def add(self, row: Row, cost: Cost) -> None:
-        """Add one row and its cost, with its parts by kind. `cost.wasted_usd` counts also where there is no answer."""
+    def add(self, row: Row, cost: Cost, *, partly: bool = False) -> None:
+        """Add one row and its cost, with its parts by kind. `cost.wasted_usd` counts also where there is no answer.
+
+        `partly`: more was wasted than is known.
+        """
         columns = {name: (getattr(row, name),) for name in NEEDED}
         amounts = None if cost.usd is None else {kind: nanos(money) for kind, money in cost.parts.items()}
         wasted = None if cost.wasted_usd is None else nanos(cost.wasted_usd)
-        self.add_many(columns, (amounts,), (wasted,))
+        self.add_many(columns, (amounts,), (wasted,), partly=int(partly))
 
-    def add_many(self, columns: Columns, amounts: Sequence[Amounts | None], wasted: Sequence[int | None]) -> None:
-        """Add rows by their columns (`NEEDED`), with what each cost by kind and what was wasted on it, in billionths."""
+    def add_many(
+        self, columns: Columns, amounts: Sequence[Amounts | None], wasted: Sequence[int | None], *, partly: int = 0
+    ) -> None:
+        """Add rows by their columns (`NEEDED`), with what each cost by kind and what was wasted on it, in billionths.
+
+        On `partly` of them more was wasted than is known.
+        """
         self._rows += len(amounts)
         self._attempts += sum(columns["attempts"])
         self._correct += columns["correct"].count(True)
-        self._waste_unknown += wasted.count(None)
+        self._waste_unknown += wasted.count(None) + partly
         costs = [0 if parts is None else sum(parts.values()) for parts in amounts]
         for key, places in _alike(columns).items():
             self._add_alike(self._group(key), places, columns, amounts, wasted)

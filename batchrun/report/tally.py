@@ -159,7 +159,7 @@ class ModelTally:
         for (verdict, cluster), times in Counter(zip(verdicts, clusters, strict=True)).items():
             _add(self._accuracy, verdict, cluster, times)
         for (verdict, cluster, tagged), times in Counter(zip(verdicts, clusters, tags, strict=True)).items():
-            for tag in tagged:
+            for tag in dict.fromkeys(tagged):
                 if (mine := self._tag(tag)) is not None:
                     _add(mine, verdict, cluster, times)
         for (credit, cluster), times in Counter(zip(_means(columns["score"], starts), clusters, strict=True)).items():
@@ -204,13 +204,12 @@ class ModelTally:
         }
 
     def _money(self) -> dict[str, Any]:
-        """Return what the model cost: answers, waste and both; the total is unknown while no row has a price."""
-        priced = sum(self._status.values()) - self._unpriced
-        known = priced > 0 or not self._unpriced
+        """Return what the model cost: answers, waste and both; what answers cost is unknown while none of them has a price."""
+        known = self._status["succeeded"] > self._unpriced or not self._unpriced
         return {
             "usd": _dollars(self._cost) if known else None,
             "wasted_usd": _dollars(self._wasted),
-            "total_usd": _dollars(self._cost + self._wasted) if known else None,
+            "total_usd": _dollars(self._cost + self._wasted) if known or self._wasted else None,
             "unpriced": self._unpriced,
         }
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from batchrun.statistics.compare import Comparison
     from batchrun.statistics.drift import Drift
 
+_ROUNDING = 1e-12
+"""A mean of repeats falls short of what it stands for by less: 12 of 15 is at least 0.8."""
+
 
 class Verdict(Struct, frozen=True, kw_only=True):
     """One gate: its name (with the model, where there are several), whether it held, and the figures in words."""
@@ -73,7 +76,8 @@ def _accuracy(wanted: float, end: str, accuracy: Mapping[str, Any], label: str) 
     figure = accuracy["value"] if end == "point" else accuracy["low"]
     named = "accuracy" if end == "point" else "the interval's lower end"
     detail = f"{named} is {percent(figure)} of at least {percent(wanted)}; accuracy {interval(accuracy)}, n = {accuracy['n']:,}"
-    return Verdict(name=f"min_accuracy{label}", passed=figure is not None and figure >= wanted, detail=detail)
+    passed = figure is not None and figure >= wanted - _ROUNDING
+    return Verdict(name=f"min_accuracy{label}", passed=passed, detail=detail)
 
 
 def _latency(most: float, times: Mapping[str, Any], label: str) -> Verdict:
@@ -107,6 +111,8 @@ def _cost(most: Decimal, cost: Mapping[str, Any]) -> Verdict:
     total, unpriced = cost["total"], sum(cost["unpriced"].values())
     passed = total is not None and not unpriced and Decimal(total) <= most
     unknown = f"; {unpriced:,} rows have no price" if unpriced else ""
+    more = cost.get("waste_unknown")
+    unknown += f"; what was wasted is not all known (rows: {more:,})" if more else ""
     return Verdict(name="max_cost_usd", passed=passed, detail=f"cost is {money(total)} of at most {money(most)}{unknown}")
 
 
@@ -114,8 +120,8 @@ def _regression(alpha: float, comparison: Comparison | None, against: str | None
     if comparison is None:
         return Verdict(name="no_regression", passed=True, detail=against or "there is no run to compare with")
     overall, named = comparison.overall, against or "the earlier run"
-    if overall is None or overall.p_value is None:
-        detail = f"no loss can be told from noise: no row (or one alone) has a verdict in both this run and {named}"
+    if overall is None:
+        detail = f"no row has a verdict in both this run and {named}: there is no loss to be told"
         return Verdict(name="no_regression", passed=True, detail=detail)
     difference = overall.difference
     detail = (

@@ -48,12 +48,13 @@ def answer() -> Attempt:
         ([thrown(None, None, final=True)], "0"),
         ([thrown(200, USAGE, final=True)], "3"),
         ([thrown(200, None), answer()], None),
-        ([thrown(200, USAGE), thrown(200, None, number=2), answer()], None),
+        ([thrown(200, USAGE), thrown(200, None, number=2), answer()], "3 or more"),
+        ([thrown(200, None), thrown(200, USAGE, number=2), answer()], "3 or more"),
         ([thrown(200, Usage(input_tokens=5)), answer()], None),
     ],
 )
 def test_the_waste_of_a_row(attempts: list[Attempt], wasted: str | None, tmp_path: Path) -> None:
-    """Refused is free, told is priced, accepted and then silent is unknown."""
+    """Refused is free, told is priced, accepted and then silent is unknown, beside which what is known still counts."""
     with Journal(tmp_path / "journal") as journal:
         for attempt in attempts:
             journal.append(attempt, None)
@@ -61,4 +62,6 @@ def test_the_waste_of_a_row(attempts: list[Attempt], wasted: str | None, tmp_pat
     with JournalIndex(tmp_path / "journal") as index:
         finisher = Finisher(job, index, open_scorer(job.scoring), open_book(Prices()))
         (batch,) = finisher.batches([Sample(index=0, id="0", messages=b"[]")])
-    assert batch.row(0).wasted_usd == (None if wasted is None else Decimal(wasted))
+    known, _, more = (wasted or "").partition(" ")
+    assert batch.row(0).wasted_usd == (Decimal(known) if known else None)
+    assert batch.partly == bool(more)

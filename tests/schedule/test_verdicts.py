@@ -8,7 +8,7 @@ import pytest
 
 from batchrun.errors import GateFailed, UsageError
 from batchrun.job import Gate
-from batchrun.schedule.gates import Verdict, require
+from batchrun.schedule.gates import Verdict, judge, require
 from batchrun.schedule.history import Home
 from batchrun.schedule.verdicts import reference, standard_error, verdicts
 
@@ -141,3 +141,17 @@ def test_every_failed_gate_is_a_line(home: Home, record: Record) -> None:
 def test_a_standard_error_is_read_off_an_interval() -> None:
     assert standard_error({"low": 0.8, "high": 1.0, "confidence": 0.95}) == pytest.approx(0.05102, abs=1e-5)
     assert standard_error({"low": None, "high": None, "confidence": 0.95}) is None
+
+
+def test_an_accuracy_is_not_failed_for_what_floats_leave_out() -> None:
+    """Twelve of fifteen, as the mean of five means of three."""
+    accuracy = {"value": 0.7999999999999999, "low": 0.5, "high": 0.9, "n": 5, "confidence": 0.95}
+    summary = {"models": [{"model": "m", "accuracy": accuracy}]}
+    assert only(judge(gate("min_accuracy = 0.8"), summary)).passed
+    assert not only(judge(gate("min_accuracy = 0.80001"), summary)).passed
+
+
+def test_a_cost_that_is_not_all_known_says_so() -> None:
+    cost = {"total": "0.5", "unpriced": {}, "waste_unknown": 2}
+    verdict = only(judge(gate("max_cost_usd = 1.0"), {"models": [], "cost": cost}))
+    assert (verdict.passed, verdict.detail) == (True, "cost is $0.500 of at most $1.00; what was wasted is not all known (rows: 2)")
