@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from batchrun.records import ToolUse
 from batchrun.scoring.expected import Abstain, Alternative, Calls, Expected, ExpectedCall, parse_expected
-from batchrun.scoring.values import NotJson, decode
+from batchrun.scoring.values import MAX_ANSWER_DEPTH, NotJson, decode
 
 MOST_CHARACTERS: Final = 600  # of one value
 MOST_CALLS: Final = 20
@@ -104,7 +104,7 @@ class _Given:
         self.arguments: Mapping[str, Any] | None = None
         if call.input is not None:
             try:
-                value = decode(call.input)
+                value = decode(call.input, depth=MAX_ANSWER_DEPTH)
             except NotJson as error:
                 self.error = self.error or str(error)
             else:

@@ -23,9 +23,19 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _ONLY_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _MSGSPEC_REFUSES: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+_MOST_DIGITS: Final = 4_300  # Python's default `sys.get_int_max_str_digits()`
+
 _decode: Final = msgspec.json.Decoder().decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _integer(digits: str) -> int | float:
+    """Return a number that may have more digits than Python turns into an integer: then it is a double, or infinite."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_integer)
 
 
 class TooDeepError(ValueError):
@@ -58,7 +68,7 @@ def decode_envelope(text: bytes) -> Any:
     try:
         return _decode(text)
     except _MSGSPEC_REFUSES:
-        return json.loads(text.decode("utf-8", "replace"))
+        return _DECODER.decode(text.decode("utf-8", "replace"))
 
 
 def decode_first(text: bytes) -> Any:
@@ -68,7 +78,7 @@ def decode_first(text: bytes) -> Any:
     except TooDeepError:
         raise
     except ValueError:
-        value, _ = json.JSONDecoder().raw_decode(text.decode("utf-8", "replace").lstrip())
+        value, _ = _DECODER.raw_decode(text.decode("utf-8", "replace").lstrip())
         return value
 
 

@@ -72,6 +72,12 @@ def test_the_closest_of_several_answers_is_shown() -> None:
     assert diff.note == "the closest of 3 accepted answers"
 
 
+def test_what_the_scorer_reads_is_shown_however_deep() -> None:
+    deep = '{"a": ' + "[" * 100 + "]" * 100 + "}"
+    pair = compare_calls('[{"name": "f", "arguments": {"a": {"$any": true}}}]', [call(deep, "f")], right=True).pairs[0]
+    assert (pair.raw, pair.error, pair.mark) == (None, None, "same")
+
+
 def test_lines_without_a_mark_stand_together_and_in_order() -> None:
     expected = '[{"name": "f", "arguments": {"a": 1, "b": 2, "c": 3, "d": 4}}]'
     pair = compare_calls(expected, [call('{"a": 1, "b": 2, "c": 4, "d": 4, "e": 5}')], right=False).pairs[0]

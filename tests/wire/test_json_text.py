@@ -27,6 +27,8 @@ def test_lenient_where_servers_are_loose() -> None:
     assert decode_envelope(b'{"a": "\\ud83d"}') == {"a": "\ud83d"}
     assert math.isnan(decode_envelope(b'{"a": NaN}')["a"])
     assert decode_envelope(b'{"a": 1e999}') == {"a": math.inf}
+    assert decode_envelope(b'{"a": %b}' % (b"9" * 5_000)) == decode_first(b'{"a": %b}, ' % (b"9" * 5_000)) == {"a": math.inf}
+    assert decode_envelope(b'{"a": %b, "b": NaN}' % (b"9" * 400))["a"] == 10**400 - 1
     with pytest.raises(ValueError, match="Expecting"):
         decode_envelope(b"{oops")
 

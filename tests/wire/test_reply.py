@@ -54,6 +54,14 @@ def test_the_form_is_told_by_the_bytes(body: bytes, form: str, answer: Answer) -
     assert answer(body, headers={"content-type": "text/html"}).form == form
 
 
+def test_an_integer_of_any_length_is_the_model_s_in_every_form(answer: Answer) -> None:
+    """Python's own limit on the digits of an integer is no end of a document."""
+    digits = b'{"a":%b}' % (b"9" * 5_000)
+    whole = MESSAGE.replace(b'{"type":"text","text":"a"}', b'{"type":"tool_use","id":"t","name":"f","input":%b}' % digits)
+    (use,) = answer(whole).tool_uses
+    assert (use.input, use.raw, use.error) == (None, digits.decode(), "too_large")
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "retry"),
     [
