@@ -191,7 +191,7 @@ class Finisher:
         landed.samples.append(sample)
         landed.repeats.append(repeat)
         landed.finals.append(final)
-        landed.tries.append(final.attempt if len(tried) == 1 else max(attempt.attempt for attempt in tried))
+        landed.tries.append(final.attempt if len(tried) == 1 else _made(tried))
         if reply is None:
             landed.scores.append(NO_ANSWER)
             landed.amounts.append(None)
@@ -220,6 +220,16 @@ class Finisher:
             else:
                 wasted += sum(amounts.values())
         return (None if more and not wasted else wasted), more
+
+
+def _made(tried: Sequence[Attempt]) -> int:
+    """Return how many attempts were made, of which not all are kept: each session of a run counts its own from 1."""
+    made = before = 0
+    for attempt in tried:
+        if attempt.attempt <= before:
+            made += before
+        before = attempt.attempt
+    return made + before
 
 
 def _each(items: Sequence[Any], field: str) -> list[Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.finish.batch import Finisher
+from batchrun.finish.batch import Finisher, _made
 from batchrun.job import Prices, parse_job
 from batchrun.pricing import open_book
 from batchrun.records import Attempt, Failure, Reply, Sample, Usage
@@ -65,3 +65,11 @@ def test_the_waste_of_a_row(attempts: list[Attempt], wasted: str | None, tmp_pat
     known, _, more = (wasted or "").partition(" ")
     assert batch.row(0).wasted_usd == (Decimal(known) if known else None)
     assert batch.partly == bool(more)
+
+
+def test_each_session_of_a_run_counts_its_attempts_from_one() -> None:
+    """Not every attempt is kept: one that was refused before the answer to the second may be missing."""
+    first, second, third = (thrown(500, None, number=number) for number in (1, 2, 3))
+    assert [_made(tried) for tried in ([first], [third], [first, third], [first, second, first, third], [third, third])] == [
+        *(1, 3, 3, 5, 6)
+    ]

@@ -154,4 +154,7 @@ def test_an_accuracy_is_not_failed_for_what_floats_leave_out() -> None:
 def test_a_cost_that_is_not_all_known_says_so() -> None:
     cost = {"total": "0.5", "unpriced": {}, "waste_unknown": 2}
     verdict = only(judge(gate("max_cost_usd = 1.0"), {"models": [], "cost": cost}))
-    assert (verdict.passed, verdict.detail) == (True, "cost is $0.500 of at most $1.00; what was wasted is not all known (rows: 2)")
+    assert (verdict.passed, verdict.detail) == (
+        True,
+        "cost is $0.500 of at most $1.00; what was wasted is not all known (rows: 2)",
+    )
