@@ -1,6 +1,6 @@
 """Chat completion chunks, or one whole chat completion → the state of an answer → `records.Reply`.
 
-Mapped to the Messages API's words: finish reasons, usage names, calls in the order of their index with the
+Mapped to the Messages API's words: finish reasons, usage names, calls in the order in which they began with the
 arguments as JSON text. Choice 0 is the answer; all choices are kept as JSON text (`completions`), and so are
 token log-probabilities, the chunks' lists joined. Reasoning never enters the text; a refusal does, where there
 is no other text, with the warning `refusal`.
@@ -20,8 +20,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from batchrun.records import Form, Reply, ToolUse
-from batchrun.wire.arguments import tool_use
+from batchrun.records import Form, Reply
+from batchrun.wire.chat_calls import Calls, Piece
 from batchrun.wire.json_text import MAX_DEPTH, encode, encode_as_came, joined_surrogates, nested_deeper, raw_at, raw_items
 from batchrun.wire.runs import Run
 from batchrun.wire.spoiled import bounded
@@ -35,6 +35,10 @@ STOP_REASONS: Final = {
     "content_filter": "refusal",
 }
 """Finish reasons in the Messages API's words; others pass through."""
+
+
+_Source = tuple[bytes, tuple[str | int, ...]]
+"""A JSON text, and the path in it of what is read."""
 
 
 class _Function(Struct, gc=False):
@@ -78,36 +82,19 @@ _decode: Final = msgspec.json.Decoder(_Chunk).decode
 _NOT_FREQUENT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class _CallState:
-    """One tool call as it grows."""
-
-    __slots__ = ("id", "name", "parts")
-
-    def __init__(self) -> None:
-        self.id: str | None = None
-        self.name = ""
-        self.parts: list[str] = []
-
-
 class _ChoiceState:
     """One completion as it grows."""
 
-    __slots__ = ("by_index", "calls", "finish", "logprobs", "reasoning", "refusal", "role", "text")
+    __slots__ = ("calls", "finish", "logprobs", "reasoning", "refusal", "role", "text")
 
     def __init__(self) -> None:
         self.role = "assistant"
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
-        self.calls: list[_CallState] = []
-        self.by_index: dict[int, _CallState] = {}
+        self.calls = Calls()
         self.finish: str | None = None
         self.logprobs: dict[str, Any] = {}
-
-    def tool_uses(self) -> tuple[ToolUse, ...]:
-        """Parse the arguments of every call, now that no more can come."""
-        last = self.calls[-1] if self.calls and self.finish == "length" else None
-        return tuple(tool_use(call.id, call.name, "".join(call.parts), cut=call is last) for call in self.calls)
 
     def as_json(self, index: int) -> dict[str, Any]:
         """Return the completion in the shape of a chat completion's `choices` item."""
@@ -116,10 +103,10 @@ class _ChoiceState:
             message["reasoning_content"] = "".join(self.reasoning)
         if self.refusal:
             message["refusal"] = "".join(self.refusal)
-        if self.calls:
+        if self.calls.all:
             message["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "".join(call.parts)}}
-                for call in self.calls
+                for call in self.calls.all
             ]
         choice = {"index": index, "message": message, "finish_reason": self.finish}
         return {**choice, "logprobs": self.logprobs} if self.logprobs else choice
@@ -169,7 +156,7 @@ class ChatState:
                 return place
             if delta.tool_calls is not None:
                 piece = delta.tool_calls[0]
-                call = state.by_index.get(piece.index)
+                call = state.calls.by_index.get(piece.index)
                 if call is None:
                     return place
                 call.parts.append(piece.function.arguments)
@@ -195,7 +182,7 @@ class ChatState:
         """Return the answer; call it when `answered`. `text` is the JSON of a whole completion."""
         answer = self._choices[min(self._choices)]
         finish = answer.finish or ""
-        uses = answer.tool_uses()
+        uses = answer.calls.tool_uses(cut=finish == "length")
         warnings = []
         if any(choice.finish is None for choice in self._choices.values()):
             warnings.append("unfinished_choice")
@@ -228,8 +215,8 @@ class ChatState:
         return encode([state.as_json(index) for index, state in sorted(self._choices.items())])
 
     def _choice(self, choice: Mapping[str, Any], place: int, text: bytes) -> None:
-        index = choice.get("index")
-        index = index if isinstance(index, int) and not isinstance(index, bool) else place
+        number = _integer(choice.get("index"))
+        index = place if number is None else number
         if index not in self._choices:
             bounded(len(self._choices))
             self._choices[index] = _ChoiceState()
@@ -237,7 +224,7 @@ class ChatState:
         for field in ("delta", "message"):
             message = choice.get(field)
             if isinstance(message, Mapping):
-                self._message(state, message, (text, ("choices", place, field)))
+                self._message(state, message, (text, ("choices", place, field)), whole=field == "message")
         _merge_logprobs(state.logprobs, choice.get("logprobs"))
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
@@ -246,60 +233,41 @@ class ChatState:
             else:
                 state.finish = finish
 
-    def _message(self, state: _ChoiceState, message: Mapping[str, Any], source: tuple[bytes, tuple[str | int, ...]]) -> None:
-        """Add one delta, or a whole message; `source` is the JSON text and the message's path in it."""
+    def _message(self, state: _ChoiceState, message: Mapping[str, Any], source: _Source, *, whole: bool = False) -> None:
+        """Add one delta, or a whole message."""
         text, path = source
         state.role = _string(message.get("role")) or state.role
         _add_content(state, message.get("content"))
         _extend(state.reasoning, message.get("reasoning_content") or message.get("reasoning"))
         _extend(state.refusal, message.get("refusal"))
         calls = message.get("tool_calls")
+        pieces: list[Piece] = []
         if isinstance(calls, list) and calls:
             raws = raw_items(text, (*path, "tool_calls")) if any(_has_object_arguments(call) for call in calls) else []
             for place, call in enumerate(calls):
-                self._call(state, call, raws[place] if place < len(raws) else b"")
+                if isinstance(call, Mapping):
+                    pieces.append(_piece(call, raws[place] if place < len(raws) else b""))
+                else:
+                    self.unknown += 1
         elif isinstance(message.get("function_call"), Mapping):  # the form before `tool_calls`
             exact = raw_at(text, (*path, "function_call")) or b""
-            self._call(state, {"index": 0, "function": message["function_call"]}, b'{"function":%b}' % exact)
-
-    def _call(self, state: _ChoiceState, piece: object, raw: bytes) -> None:
-        """Add one piece of a call: to the call of its index, to the last one, or as a new one."""
-        if not isinstance(piece, Mapping):
-            self.unknown += 1
-            return
-        self.called = True
-        function = piece.get("function")
-        function = function if isinstance(function, Mapping) else piece
-        name, call_id = _string(function.get("name")) or "", _string(piece.get("id"))
-        call = _same_call(state, piece.get("index"), call_id or None, name)
-        call.id = call.id or call_id or None
-        call.name = call.name or name
-        call.parts.append(_arguments(function.get("arguments"), raw))
+            pieces.append(_piece({"index": 0, "function": message["function_call"]}, b'{"function":%b}' % exact))
+        if pieces:
+            self.called = True
+            add = state.calls.whole if whole else state.calls.delta
+            add(pieces)
 
 
-def _same_call(state: _ChoiceState, index: object, call_id: str | None, name: str) -> _CallState:
-    """Return the call that a piece continues, or a new one.
-
-    A new id together with a name begins a new call even under an old index: some gateways number every
-    call 0. Without an index a piece continues the last call unless a new id comes, or a name with nothing
-    to continue.
-    """
-    number = index if isinstance(index, int) and not isinstance(index, bool) else None
-    call = state.by_index.get(number) if number is not None else state.calls[-1] if state.calls else None
-    if call is None or _is_another(call, number, call_id, name):
-        bounded(len(state.calls))
-        call = _CallState()
-        state.calls.append(call)
-        if number is not None:
-            state.by_index[number] = call
-    return call
-
-
-def _is_another(call: _CallState, number: int | None, call_id: str | None, name: str) -> bool:
-    """Tell whether a piece with this index, id and name is not of the call that it would continue."""
-    if call_id is not None:
-        return call.id is not None and call_id != call.id and bool(name or number is None)
-    return number is None and bool(name) and any(call.parts)
+def _piece(call: Mapping[str, Any], raw: bytes) -> Piece:
+    """Return what an item of `tool_calls` says; `raw` is its JSON text, which only arguments that are no text need."""
+    function = call.get("function")
+    function = function if isinstance(function, Mapping) else call
+    return Piece(
+        index=_integer(call.get("index")),
+        id=_string(call.get("id")) or None,
+        name=_string(function.get("name")) or "",
+        arguments=_arguments(function.get("arguments"), raw),
+    )
 
 
 def _add_content(state: _ChoiceState, content: object) -> None:
@@ -347,6 +315,10 @@ def _merge_logprobs(into: dict[str, Any], later: object) -> None:
             into[key] += value
         elif value is not None:
             into[key] = list(value) if isinstance(value, list) else value
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _string(value: object) -> str | None:
