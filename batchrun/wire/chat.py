@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from batchrun.records import Form, Reply
 from batchrun.wire.chat_calls import Calls, Piece
+from batchrun.wire.complaint import Complaint, find_complaint
 from batchrun.wire.json_text import MAX_DEPTH, encode, encode_as_came, joined_surrogates, nested_deeper, raw_at, raw_items
 from batchrun.wire.runs import Run
 from batchrun.wire.spoiled import bounded
@@ -125,7 +126,7 @@ class ChatState:
         self.usage: dict[str, Any] = {}
         self.closed = False  # [DONE] was seen: set by the reader of the stream
         self.called = False  # a tool call has begun
-        self.failed = False  # the answer's finish reason is "error"
+        self.failed: Complaint | None = None  # the answer's finish reason is "error"
         self.events = 0
         self.unknown = 0
 
@@ -229,7 +230,8 @@ class ChatState:
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
             if finish == "error" and index == min(self._choices):
-                self.failed = True
+                said = find_complaint({"error": choice.get("error")})
+                self.failed = said or Complaint(message="the finish reason is `error`")
             else:
                 state.finish = finish
 

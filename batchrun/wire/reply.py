@@ -228,8 +228,8 @@ class ReplyDecoder:
             found = read_document(bytes(self._body).strip(_WHITE))
             if isinstance(found, MessagesState | ChatState):
                 self._state = found
-            else:
-                self._spoiled = self._spoiled or found
+                found = found.failed if isinstance(found, ChatState) else None
+            self._spoiled = self._spoiled or found
         if self._state is not None:
             self.first_call = self._state.called
             self.events = self._state.events if stream is not None else 0

@@ -256,7 +256,7 @@ class StreamReader:
             self.first_event = state.events > 0
             self.first_call = state.called
             if isinstance(state, ChatState) and state.failed and not state.answered and not self.complete:
-                self._spoil(Complaint(message="the finish reason is `error`"))
+                self._spoil(state.failed)
             self.complete = self.complete or state.closed
             if self.first_event:
                 self._waited_for = (_CHAT if isinstance(state, ChatState) else _MESSAGES)[self.first_call]

@@ -226,6 +226,26 @@ def test_messages_inside_chunks(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "message", "retry"),
+    [
+        ({"error": {"message": "upstream is gone", "code": 502}}, "upstream is gone", "retry"),
+        ({"error": {"message": "not for you", "code": 403}}, "not for you", "stop_run"),
+        ({"error": "upstream is gone"}, "upstream is gone", "retry"),
+        ({"error": None}, "the finish reason is `error`", "retry"),
+        ({}, "the finish reason is `error`", "retry"),
+    ],
+)
+def test_the_error_of_a_choice_is_told_in_its_own_words(error: dict[str, Any], message: str, retry: str, failure: Fail) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    choice = {"index": 0, "finish_reason": "error", **error}
+    body = {"choices": [{**choice, "message": {"content": "Hel"}}], "usage": usage}
+    event = {"choices": [{**choice, "delta": {}}], "usage": usage}
+    for found in (failure(json.dumps(body).encode()), failure(stream(chunk({"content": "Hel"}), event))):
+        assert (found.kind, found.message, found.retry) == ("api_error", message, retry)
+        assert found.usage == Usage(input_tokens=9, output_tokens=2)
+
+
+@pytest.mark.parametrize(
     ("body", "kind"),
     [
         (stream(chunk({"content": "a"})), "truncated"),
@@ -235,6 +255,7 @@ def test_messages_inside_chunks(answer: Answer) -> None:
         (b'{"object":"chat.completion","choices":[]}', "empty"),
         (b'{"object":"chat.completion"}', "empty"),
         (whole({"content": "a"}, None), "truncated"),
+        (whole({"content": "a"}, "error"), "api_error"),
         (stream(chunk({"content": "a"}, "error")), "api_error"),
         (stream({**chunk({"content": ""}, "error"), "error": {"code": 502, "message": "Provider gone"}}), "api_error"),
         (stream(chunk({"content": "a"}), b"{oops", chunk(finish="stop")), "corrupt_event"),
