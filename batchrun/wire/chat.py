@@ -3,7 +3,7 @@
 Mapped to the Messages API's words: finish reasons, usage names, calls in the order in which they began with the
 arguments as JSON text. Choice 0 is the answer; all choices are kept as JSON text (`completions`), and so are
 token log-probabilities, the chunks' lists joined. Reasoning never enters the text; a refusal does, where there
-is no other text, with the warning `refusal`.
+is no other text, with the warning `refusal`, and is the stop reason where there is no call either.
 
 `take` decodes the frequent chunk (one choice, some content or one piece of arguments) into structs and stops
 at the first that is anything else; `apply` takes any chunk, or a whole completion, as a decoded object.
@@ -184,6 +184,8 @@ class ChatState:
         answer = self._choices[min(self._choices)]
         finish = answer.finish or ""
         uses = answer.calls.tool_uses(cut=finish == "length")
+        said = "".join(answer.text)
+        refused = finish == "stop" and bool(answer.refusal) and not said and not uses
         warnings = []
         if any(choice.finish is None for choice in self._choices.values()):
             warnings.append("unfinished_choice")
@@ -193,10 +195,10 @@ class ChatState:
             warnings.append("empty_tool_name")
         return Reply(
             form=form,
-            text=joined_surrogates("".join(answer.text) or "".join(answer.refusal)),
+            text=joined_surrogates(said or "".join(answer.refusal)),
             thinking=joined_surrogates("".join(answer.reasoning)) if answer.reasoning else None,
             tool_uses=uses,
-            stop_reason=joined_surrogates(STOP_REASONS.get(finish, finish)),
+            stop_reason="refusal" if refused else joined_surrogates(STOP_REASONS.get(finish, finish)),
             usage=split_usage(self.usage),
             message_id=self._id,
             model=self._model,

@@ -157,7 +157,26 @@ def test_content(message: dict[str, Any], text: str, thinking: str | None, answe
 )
 def test_a_refusal_is_text_and_is_named(message: dict[str, Any], answer: Answer) -> None:
     reply = answer(whole(message))
-    assert (reply.text, reply.warnings, reply.stop_reason) == ("I cannot", ("refusal",), "end_turn")
+    assert (reply.text, reply.warnings, reply.stop_reason) == ("I cannot", ("refusal",), "refusal")
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "reason"),
+    [
+        ({"refusal": "I cannot"}, "stop", "refusal"),
+        ({"content": "", "refusal": "I cannot", "tool_calls": []}, "stop", "refusal"),
+        ({"content": "But", "refusal": "I cannot"}, "stop", "end_turn"),
+        ({"refusal": "I cannot", **piece("{}", index=0, name="f")}, "stop", "end_turn"),
+        ({"refusal": "I can"}, "length", "max_tokens"),
+        ({"refusal": ""}, "stop", "end_turn"),
+    ],
+)
+def test_a_refusal_is_the_stop_reason_of_an_answer_that_is_nothing_else(
+    message: dict[str, Any], finish: str, reason: str, answer: Answer
+) -> None:
+    for reply in (answer(whole(message, finish)), answer(stream(chunk(message), chunk(finish=finish)))):
+        assert reply.stop_reason == reason
+        assert reply.warnings == (("refusal",) if message["refusal"] else ())
 
 
 def test_all_choices_are_kept(answer: Answer) -> None:
