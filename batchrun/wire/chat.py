@@ -120,7 +120,7 @@ class ChatState:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._choices: dict[int, _ChoiceState] = {}
+        self._choices: dict[tuple[int, int], _ChoiceState] = {}  # by index, and which one of that index in its list
         self._id: str | None = None
         self._model: str | None = None
         self.usage: dict[str, Any] = {}
@@ -152,7 +152,7 @@ class ChatState:
             except _NOT_FREQUENT:
                 return place
             choice = chunk.choices[0]
-            state, delta = choices.get(choice.index), choice.delta
+            state, delta = choices.get((choice.index, 0)), choice.delta
             if state is None:
                 return place
             if delta.tool_calls is not None:
@@ -173,9 +173,13 @@ class ChatState:
         self._model = self._model or _string(chunk.get("model"))
         merge_usage(self.usage, chunk.get("usage"))
         choices = chunk.get("choices")
+        seen: dict[int, int] = {}  # some gateways give all the completions of one list the same index
         for place, choice in enumerate(choices if isinstance(choices, list) else []):
             if isinstance(choice, Mapping):
-                self._choice(choice, place, text)
+                number = _integer(choice.get("index"))
+                index = place if number is None else number
+                self._choice(choice, (index, seen.get(index, 0)), (text, ("choices", place)))
+                seen[index] = seen.get(index, 0) + 1
             else:
                 self.unknown += 1
 
@@ -215,23 +219,23 @@ class ChatState:
         exact = raw_at(text, ("choices",)) if text else None
         if exact is not None:
             return exact.decode("utf-8", "replace")
-        return encode([state.as_json(index) for index, state in sorted(self._choices.items())])
+        return encode([state.as_json(index) for (index, _), state in sorted(self._choices.items())])
 
-    def _choice(self, choice: Mapping[str, Any], place: int, text: bytes) -> None:
-        number = _integer(choice.get("index"))
-        index = place if number is None else number
-        if index not in self._choices:
+    def _choice(self, choice: Mapping[str, Any], key: tuple[int, int], source: _Source) -> None:
+        """Apply one item of `choices`."""
+        if key not in self._choices:
             bounded(len(self._choices))
-            self._choices[index] = _ChoiceState()
-        state = self._choices[index]
+            self._choices[key] = _ChoiceState()
+        state = self._choices[key]
+        text, path = source
         for field in ("delta", "message"):
             message = choice.get(field)
             if isinstance(message, Mapping):
-                self._message(state, message, (text, ("choices", place, field)), whole=field == "message")
+                self._message(state, message, (text, (*path, field)), whole=field == "message")
         _merge_logprobs(state.logprobs, choice.get("logprobs"))
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
-            if finish == "error" and index == min(self._choices):
+            if finish == "error" and key == min(self._choices):
                 said = find_complaint({"error": choice.get("error")})
                 self.failed = said or Complaint(message="the finish reason is `error`")
             else:

@@ -188,6 +188,27 @@ def test_all_choices_are_kept(answer: Answer) -> None:
     assert (reply.text, reply.stop_reason, reply.completions) == ("A", "max_tokens", choices)
 
 
+def test_completions_of_one_list_are_several_whatever_their_index(answer: Answer) -> None:
+    choices = (
+        '[{"index":0,"message":{"content":"A"},"finish_reason":"stop"},'
+        ' {"index":0,"message":{"content":"B"},"finish_reason":"length"}]'
+    )
+    reply = answer(b'{"choices":%b}' % choices.encode())
+    assert (reply.text, reply.stop_reason, reply.completions) == ("A", "end_turn", choices)
+
+
+def test_completions_of_one_index_go_on_in_the_order_of_their_list(answer: Answer) -> None:
+    def both(first: str, second: str, finish: Any = None) -> dict[str, Any]:
+        choices = [*chunk({"content": first}, finish)["choices"], *chunk({"content": second}, finish)["choices"]]
+        return {"choices": [*choices, {"delta": {"content": "C"}, "finish_reason": finish}]}
+
+    reply = answer(stream(both("A", "B"), chunk({"content": "a"}), chunk({"content": "a"}), both("", "b", "stop")))
+    assert (reply.text, reply.warnings) == ("Aaa", ())
+    assert reply.completions is not None
+    kept = [(choice["index"], choice["message"]["content"]) for choice in json.loads(reply.completions)]
+    assert kept == [(0, "Aaa"), (0, "Bb"), (2, "CC")]
+
+
 def test_chunks_of_several_choices_are_put_together(answer: Answer) -> None:
     parts = [
         chunk({"role": "assistant", "content": "B"}, index=1),
