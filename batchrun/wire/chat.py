@@ -5,6 +5,9 @@ arguments as JSON text. Choice 0 is the answer; all choices are kept as JSON tex
 token log-probabilities, the chunks' lists joined. Reasoning never enters the text; a refusal does, where there
 is no other text, with the warning `refusal`, and is the stop reason where there is no call either.
 
+A chunk may carry a whole `message` beside its `delta`, or in its place: the answer so far, or all of it. What deltas
+say is believed before it, and each later message replaces the one before.
+
 `take` decodes the frequent chunk (one choice, some content or one piece of arguments) into structs and stops
 at the first that is anything else; `apply` takes any chunk, or a whole completion, as a decoded object.
 Refuses to know bytes, SSE and HTTP.
@@ -79,6 +82,9 @@ class _Chunk(Struct, gc=False):
     error: None = None
 
 
+_SAYING: Final = ("content", "reasoning", "reasoning_content", "refusal", "tool_calls", "function_call")
+"""The fields of which a delta that says anything has one."""
+
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
 _NOT_FREQUENT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -86,7 +92,7 @@ _NOT_FREQUENT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class _ChoiceState:
     """One completion as it grows."""
 
-    __slots__ = ("calls", "finish", "logprobs", "reasoning", "refusal", "role", "text")
+    __slots__ = ("calls", "finish", "logprobs", "reasoning", "refusal", "role", "streamed", "text")
 
     def __init__(self) -> None:
         self.role = "assistant"
@@ -94,8 +100,17 @@ class _ChoiceState:
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.calls = Calls()
+        self.streamed = False  # a delta has said something
         self.finish: str | None = None
         self.logprobs: dict[str, Any] = {}
+
+    def replace(self, later: _ChoiceState) -> None:
+        """Take what a later message says in place of what the one before it said; what it leaves out stays."""
+        self.role = later.role
+        self.text = later.text or self.text
+        self.reasoning = later.reasoning or self.reasoning
+        self.refusal = later.refusal or self.refusal
+        self.calls = later.calls if later.calls.all else self.calls
 
     def as_json(self, index: int) -> dict[str, Any]:
         """Return the completion in the shape of a chat completion's `choices` item."""
@@ -153,7 +168,7 @@ class ChatState:
                 return place
             choice = chunk.choices[0]
             state, delta = choices.get((choice.index, 0)), choice.delta
-            if state is None:
+            if state is None or not state.streamed:
                 return place
             if delta.tool_calls is not None:
                 piece = delta.tool_calls[0]
@@ -228,10 +243,14 @@ class ChatState:
             self._choices[key] = _ChoiceState()
         state = self._choices[key]
         text, path = source
-        for field in ("delta", "message"):
-            message = choice.get(field)
-            if isinstance(message, Mapping):
-                self._message(state, message, (text, (*path, field)), whole=field == "message")
+        delta, message = choice.get("delta"), choice.get("message")
+        if isinstance(delta, Mapping):
+            state.streamed = state.streamed or any(delta.get(field) for field in _SAYING)
+            self._message(state, delta, (text, (*path, "delta")))
+        if isinstance(message, Mapping) and not state.streamed:
+            later = _ChoiceState()
+            self._message(later, message, (text, (*path, "message")), whole=True)
+            state.replace(later)
         _merge_logprobs(state.logprobs, choice.get("logprobs"))
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:

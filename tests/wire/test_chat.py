@@ -265,6 +265,55 @@ def test_messages_inside_chunks(answer: Answer) -> None:
     assert answer(b"data: " + whole({"content": "a"}) + b"\n\n").text == "a"
 
 
+def with_message(delta: Any, message: Any, finish: Any = None) -> dict[str, Any]:
+    """Return a chunk with a message beside its delta."""
+    made = chunk(delta, finish)
+    made["choices"][0]["message"] = message
+    return made
+
+
+CALL = {"content": None, **piece('{"a":1}', index=0, id="a", name="f")}
+HALF = {"content": None, **piece('{"a"', index=0, id="a", name="f")}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "text", "made"),
+    [
+        ([with_message({}, {"content": "Hello"})], "Hello", []),
+        ([with_message(None, CALL)], "", [("a", "f", '{"a":1}')]),
+        ([with_message({}, {"content": text}) for text in ("", "Hel", "Hello", "")], "Hello", []),
+        (
+            [with_message({"role": "assistant", "content": ""}, message) for message in (HALF, CALL, CALL)],
+            "",
+            [("a", "f", '{"a":1}')],
+        ),
+        ([with_message({}, message) for message in ({"content": "Hello"}, CALL)], "Hello", [("a", "f", '{"a":1}')]),
+        ([with_message({"content": delta}, {"content": text}) for delta, text in [("Hel", "Hel"), ("lo", "Hello")]], "Hello", []),
+        ([chunk({"content": "Hel"}), chunk({"content": "lo"}), with_message({}, {"content": "Hello"})], "Hello", []),
+        ([chunk(CALL), with_message({}, {"content": "", **CALL})], "", [("a", "f", '{"a":1}')]),
+        (
+            [chunk(HALF), chunk(piece(":", index=0)), chunk(piece("1}", index=0)), with_message({}, CALL)],
+            "",
+            [("a", "f", '{"a":1}')],
+        ),
+        ([chunk({"reasoning": "why", "refusal": "no"}), with_message({}, {"reasoning": "why", "refusal": "no"})], "no", []),
+    ],
+)
+def test_a_message_beside_deltas_says_nothing_twice(chunks: list[Any], text: str, made: list[Any], answer: Answer) -> None:
+    reply = answer(stream(*chunks, chunk(finish="tool_calls")))
+    assert (reply.text, calls(reply)) == (text, made)
+    assert reply.thinking in {None, "why"}
+
+
+def test_a_choice_without_deltas_has_its_own_message(answer: Answer) -> None:
+    """One choice that came in deltas does not silence the message of another."""
+    last = with_message({}, {"content": "A"}, "stop")
+    last["choices"].append({"index": 1, "message": {"content": "B"}, "finish_reason": "stop"})
+    reply = answer(stream(chunk({"content": "A"}), last))
+    assert reply.completions is not None
+    assert [choice["message"]["content"] for choice in json.loads(reply.completions)] == ["A", "B"]
+
+
 @pytest.mark.parametrize(
     ("error", "message", "retry"),
     [
