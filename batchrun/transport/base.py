@@ -35,6 +35,11 @@ MAX_HEADERS: Final = 256
 DRAIN_S: Final = 1.0
 """How long the end of a body is waited for once the receiver is done, so that the connection can be kept."""
 
+RACE_S: Final = 0.25
+"""A kept connection that is lost within this time of the write, without a byte of a reply, is taken to have been closed
+before the request came to it, and the request is sent again unasked: the news of that takes one round trip, a quarter of
+a second to the other side of the earth. Lost later, the request may have been at work and be billed: the engine must know."""
+
 MAX_MESSAGE: Final = 200  # characters of a foreign error that are kept
 
 COMPLETE: Final = Ended(how="complete")

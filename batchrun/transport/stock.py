@@ -28,6 +28,7 @@ from batchrun.transport.base import (
     DRAIN_S,
     ENOUGH,
     MAX_HEADERS,
+    RACE_S,
     Bounds,
     Call,
     Calls,
@@ -97,7 +98,8 @@ class StockTransport(Calls):
                 kept = None
             one = _Exchange(self._request(call, bounds), receiver, bounds, started)
             ended = await self._on(kept or self._new_pool(), one)
-            if kept is None or self._http2 or one.answered or ended.how not in {"closed", "reset"}:
+            stale = not one.answered and monotonic() - started < RACE_S
+            if kept is None or self._http2 or not stale or ended.how not in {"closed", "reset"}:
                 return ended
             return await self._on(self._new_pool(), _Exchange(self._request(call, bounds), receiver, bounds, started))
 

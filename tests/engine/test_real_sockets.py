@@ -13,10 +13,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from batchrun.engine.budget import MoneyBudget
 from batchrun.engine.judging import Wiring
 from batchrun.engine.local import LocalEngine
 from batchrun.engine.ports import Clocks
@@ -44,7 +46,7 @@ EVENTS = (
 )
 
 Choose = Callable[[int, int], str]
-"""Row, how often it was asked before → what to do: answer, cut, reset, 500, 429, hang."""
+"""Row, how often it was asked before → what to do: answer, cut, reset, 500, 429, hang, silence."""
 
 
 class RawServer:
@@ -79,6 +81,9 @@ class RawServer:
         """Do what was chosen; return whether the connection may be used again."""
         if how == "hang":
             await asyncio.sleep(60)
+        if how == "silence":
+            await asyncio.sleep(0.3)  # at work on it, then gone without a byte
+            return False
         if how in {"500", "429"}:
             self.refused_at = time.monotonic()
             wait = b"retry-after: 1\r\n" if how == "429" else b""
@@ -118,7 +123,12 @@ def requests(rows: int, skip: Callable[[int], bool] = lambda _: False) -> Iterat
 
 
 async def collect(
-    port: int, rows: Iterator[Request], limits: Limits, land: Callable[[Attempt], None], stop: StopSignal | None = None
+    port: int,
+    rows: Iterator[Request],
+    limits: Limits,
+    land: Callable[[Attempt], None],
+    stop: StopSignal | None = None,
+    budget: MoneyBudget | None = None,
 ) -> EngineSummary:
     """Drive the rows through the real transport and the real decoder."""
     endpoint = Endpoint(base_url=f"http://127.0.0.1:{port}", timeout=Timeout(first_byte_s=5, idle_s=5))
@@ -126,7 +136,7 @@ async def collect(
     # Jitter of nothing but a tenth of its ceiling, so that the test is short; the waits themselves are the product's.
     clocks = Clocks(chance=lambda: random.random() / 10)
     try:
-        wiring = Wiring(transport=transport, new_decoder=ReplyDecoder, land=land, clocks=clocks)
+        wiring = Wiring(transport=transport, new_decoder=ReplyDecoder, land=land, clocks=clocks, budget=budget)
         return await LocalEngine(wiring, limits).drive(rows, stop)
     finally:
         await transport.aclose()
@@ -158,6 +168,19 @@ async def test_faults_of_20_percent_on_real_connections_lose_no_row() -> None:
     assert all(len(times) == 1 for times in server.answered.values()), "nothing that was answered is asked again"
     assert wasted
     assert all(attempt.usage is not None for attempt in wasted), "what a broken stream had told of its usage is kept"
+
+
+async def test_every_request_that_an_endpoint_was_at_work_on_is_counted() -> None:
+    """Kept connections that are closed without a byte of a reply: each request is an attempt, and its money is held."""
+    budget = MoneyBudget(Decimal(10), lambda _: Decimal(2), lambda *_: Decimal(1))
+    landed: list[Attempt] = []
+    async with served(lambda row, tries: "silence" if row and not tries else "answer") as raw:
+        summary = await collect(raw.port, requests(3), Limits(concurrency=1), landed.append, budget=budget)
+    assert summary.stopped is None
+    assert [len(raw.asked[row]) for row in range(3)] == [1, 2, 2]
+    assert [(attempt.ordinal, attempt.attempt) for attempt in landed if attempt.final] == [(0, 1), (1, 2), (2, 2)]
+    assert [(attempt.ordinal, attempt.cost_reserved) for attempt in landed if not attempt.final] == [(1, "2"), (2, "2")]
+    assert (budget.spent, budget.held) == (Decimal(3), Decimal(4))
 
 
 async def test_a_429_with_retry_after_holds_the_whole_run() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from batchrun import __version__
 from batchrun.job import Timeout
+from batchrun.transport.base import RACE_S
 from tests.transport.conftest import Authority, Kind, Opener
 from tests.transport.servers import CHUNKED, Asked, Peer, Recorder, serve, sized
 
@@ -163,6 +164,32 @@ async def test_a_stale_connection_is_retried_once(connect: Opener, how: str) -> 
             assert len(recorder.sent_at) == 1
         await transport.aclose()
     assert seen == [2, 1]
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_request_that_was_at_work_is_never_sent_again_unasked(connect: Opener, how: str) -> None:
+    """Lost later than the news of a stale connection takes: it may be billed, so whoever counts the calls must know."""
+    asked = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal asked
+        for number in range(2):
+            await peer.request()
+            asked += 1
+            if number == 0:
+                await peer.say(sized(b"hello"))
+        await asyncio.sleep(RACE_S + 0.05)
+        if how == "reset":
+            peer.reset()
+
+    async with serve(script) as server:
+        transport = connect(server.base_url)
+        assert (await transport.post("/v1/messages", BODY, Recorder())).how == "complete"
+        recorder = Recorder()
+        ended = await transport.post("/v1/messages", BODY, recorder)
+        assert (ended.how, asked, len(recorder.sent_at)) == ({"close": "closed", "reset": "reset"}[how], 2, 1)
+        assert (await transport.post("/v1/messages", BODY, Recorder())).how == "complete"
+    assert server.connections == 2
 
 
 async def test_a_fresh_connection_is_never_retried(connect: Opener) -> None:

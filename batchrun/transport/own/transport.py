@@ -2,8 +2,8 @@
 
 A request is a head that was encoded once, the body's length, and the body: nothing is built a call. Free
 connections are a stack, so that the one used last, which the server is least likely to have closed, is used
-next. A kept connection that fails before one byte of the reply is replaced once by a new one: the server
-closed it while we wrote.
+next. A kept connection that fails as the request is written is replaced once by a new one: the server had closed it
+by then. One that fails later ends the exchange, even without one byte of a reply: the server may have been at work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from batchrun.job import Endpoint
 from batchrun.records import Ended
 from batchrun.transport.address import Address, parse_base_url
-from batchrun.transport.base import Bounds, Call, Calls, Receiver, ended_connecting, timed_out
+from batchrun.transport.base import RACE_S, Bounds, Call, Calls, Receiver, ended_connecting, timed_out
 from batchrun.transport.credential import Credential
 from batchrun.transport.headers import request_headers
 from batchrun.transport.own.connection import Connection
@@ -79,7 +79,8 @@ class OwnTransport(Calls):
                 connection = None
             if connection is not None:
                 ended = await self._on(connection, request, receiver, bounds)
-                if not (connection.untouched and ended.how in {"closed", "reset"}):
+                stale = connection.unwritten or (connection.untouched and monotonic() - started < RACE_S)
+                if not (stale and ended.how in {"closed", "reset"}):
                     return ended
             if connection is None or connection.unwritten:
                 receiver.sent(started)
