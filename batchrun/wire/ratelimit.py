@@ -3,7 +3,8 @@
 Two values come out: the wait that was *stated* (`retry-after-ms`, `retry-after` as seconds or HTTP date, else
 the reset of an exhausted limit), and a frozen picture of the limits (`anthropic-ratelimit-*`, or
 `x-ratelimit-*` as chat gateways send them). `now` is an argument, in seconds since the epoch. A date in the
-past, garbage and negative numbers state nothing. Refuses to know what anybody does about it.
+past, garbage and negative numbers state nothing, nor does a limit's reset more than a day ahead. Refuses to
+know what anybody does about it.
 
 Sources: Messages API "Rate limits: response headers"; RFC 9110 §10.2.3.
 """
@@ -22,10 +23,12 @@ _KINDS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _DURATION_UNITS: Final = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 _EPOCH_FROM: Final = 1e9  # a bare number this large is a date, not a duration
+_MILLISECONDS_FROM: Final = 1e11  # and one this large counts milliseconds: in seconds it would be the year 5138
+_LATEST_RESET_S: Final = 86_400.0  # the longest window that endpoints limit is a day; a reset beyond it is a mistake
 
 
 class Limit(Struct, frozen=True, kw_only=True, gc=False):
-    """One limit as last told: how much a window holds, how much is left, seconds until it is whole again."""
+    """One limit as last told: how much a window holds, how much is left, seconds (at most a day) until it is whole."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -105,10 +108,18 @@ def _http_date(text: str | None, now: float) -> float | None:
 
 
 def _reset(text: str | None, now: float) -> float | None:
-    """Return the seconds until a reset told as RFC 3339, as a duration (`6m0s`), as seconds or as an epoch."""
+    """Return the seconds until a reset, None where none is told or none that can be believed."""
+    seconds = _told_reset(text, now)
+    return seconds if seconds is not None and seconds <= _LATEST_RESET_S else None
+
+
+def _told_reset(text: str | None, now: float) -> float | None:
+    """Return the seconds until a reset told as RFC 3339, as a duration (`6m0s`), as seconds or as an epoch; `inf` is possible."""
     number = _number(text)
+    if number is not None and number >= _EPOCH_FROM:
+        return max(0.0, (number if number < _MILLISECONDS_FROM else number / 1000) - now)
     if number is not None:
-        return number if number < _EPOCH_FROM else max(0.0, number - now)
+        return number
     if text is None:
         return None
     duration = _DURATION.fullmatch(text.strip())

@@ -62,10 +62,20 @@ def test_limits_of_the_messages_api() -> None:
         ("6m0s", 360),
         ("1s", 1),
         ("250ms", 0.25),
-        ("1d2h3m4.5s", 93784.5),
+        ("23h3m4.5s", 82984.5),
+        ("1d", 86400),
+        ("1d2h3m4.5s", None),
+        ("9" * 400 + "s", None),
         ("12", 12),
+        ("86401", None),
         (str(NOW + 5), 5),
         (str(NOW - 5), 0),
+        (str(NOW + 86_401), None),
+        (str(int(NOW + 5) * 1000), 5),
+        (str(int(NOW - 5) * 1000), 0),
+        ("1e308", None),
+        ("9" * 400, None),
+        ("2027-11-22T12:00:00Z", None),
         ("", None),
         ("x", None),
     ],
@@ -73,6 +83,14 @@ def test_limits_of_the_messages_api() -> None:
 def test_resets_of_chat_gateways(reset: str, seconds: float | None) -> None:
     headers = {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": reset}
     assert parse_rate_limits(headers, now=NOW).tokens == Limit(limit=100, remaining=0, reset_s=seconds)
+
+
+@given(st.from_regex(r"([0-9]{1,400}d)?([0-9]{1,400}h)?([0-9]{1,400}(\.[0-9]{1,400})?s)?", fullmatch=True))
+def test_a_reset_is_within_a_day_or_not_told(reset: str) -> None:
+    """However long a number an endpoint writes: whoever divides by a reset gets a finite one."""
+    told = parse_rate_limits({"x-ratelimit-limit-tokens": "1", "x-ratelimit-reset-tokens": reset}, now=NOW).tokens
+    assert told is not None
+    assert told.reset_s is None or 0 <= told.reset_s <= 86_400
 
 
 def test_nothing_is_exhausted() -> None:
