@@ -3,24 +3,28 @@
 Beside its journal segment a writer keeps a file of one amount, in US dollars: the worst cases of the calls that were
 sent and whose outcome is not in the journal yet. It is written over in place, which `kill -9` cannot undo, and removed
 in an orderly end; so the files that a later session finds are of those that were killed. Only runs with a budget have
-one. A power cut may take the last change back: nothing is synced here. Of a run in a bucket those of the dead are copied
-there when their machine is next heard of, under names that are not hidden.
+one. A power cut may take the last change back, or all of the content: nothing is synced here. Of a run in a bucket those
+of the dead are copied there when their machine is next heard of, under names that are not hidden.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections import deque
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from batchrun.errors import StorageError
 from batchrun.storage.journal import Journal
 from batchrun.storage.trouble import translated
 
 SUFFIX: Final = ".in_flight"
 _WIDTH: Final = 48  # bytes: an amount is always written over by one as long
+_CONTENT: Final = re.compile(rb"(\d+(?:\.\d+)?)? *")  # nothing: no call was sent yet
 
 
 class InFlight:
@@ -64,10 +68,25 @@ class InFlight:
 
 
 def left_in_flight(journal: Path) -> Decimal:
-    """Return what calls may have cost at most that were in flight when sessions were killed, by the folder `journal`."""
-    with translated(journal, "read"):
-        amounts = [path.read_text("ascii").strip() for path in files(journal).values()]
-    return sum((Decimal(amount) for amount in amounts if amount), Decimal(0))
+    """Return what calls may have cost at most that were in flight when sessions were killed, by the folder `journal`.
+
+    Raises `StorageError`, also where an amount is lost: whether the budget goes without it is the user's to say.
+    """
+    return sum(map(_amount, files(journal).values()), Decimal(0))
+
+
+def _amount(path: Path) -> Decimal:
+    """Return the amount in one file. Raises `StorageError`."""
+    with translated(path, "read"):
+        content = path.read_bytes()
+    written = _CONTENT.fullmatch(content)
+    if written is None:
+        raise StorageError(
+            f"{path}: is damaged, so what the calls in flight cost at most when their session was killed is not known",
+            hint=f"rm {shlex.quote(str(path))} (and its copy, where the run is in a bucket): "
+            "those calls are then left out of the budget",
+        )
+    return Decimal((written[1] or b"0").decode())
 
 
 def files(journal: Path) -> dict[str, Path]:
