@@ -6,23 +6,27 @@ what is inside the files is `manifest`'s, `journal`'s and `results`' business.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from msgspec import Struct
 
 from batchrun.errors import StorageError, UsageError
 from batchrun.records import Secret
+from batchrun.storage.atomic import PARTIAL
 from batchrun.storage.index import AGAIN
-from batchrun.storage.journal import Journal, JournalIndex
+from batchrun.storage.journal import RESERVE_SUFFIX, Journal, JournalIndex
 from batchrun.storage.lock import Lock
 from batchrun.storage.manifest import Identity, Manifest, read_manifest, require_same, write_manifest
 from batchrun.storage.trouble import translated
 
 LOCK_NAME = "lock"
 MANIFEST_NAME = "run.json"
+_LEFT: Final = re.compile(rf"\..+(\.\d+{re.escape(PARTIAL)}|-\d+{re.escape(RESERVE_SUFFIX)})")
+"""What processes that were killed leave: `.results.parquet.4711.partial`, `.w1-000001.reserve`."""
 
 
 def new_run_id(now: datetime, entropy: bytes) -> str:
@@ -106,8 +110,24 @@ class RunFolder(Struct, frozen=True):
         return self.path / "junit.xml"
 
     def lock(self) -> Lock:
-        """Become the run's one writer. Raises `RunLocked` (exit 7), naming the owner, and `StorageError`."""
-        return Lock(self.lock_file)
+        """Become the run's one writer. Raises `RunLocked` (exit 7), naming the owner, and `StorageError`.
+
+        What earlier ones left half written when they were killed is removed: it can be of nobody's now.
+        """
+        lock = Lock(self.lock_file)
+        try:
+            self._clear_up()
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
+    def _clear_up(self) -> None:
+        """Remove what killed writers left."""
+        for folder in filter(Path.is_dir, (self.path, self.journal)):
+            with translated(folder, "clear up"):
+                for left in [path for path in folder.iterdir() if _LEFT.fullmatch(path.name)]:
+                    left.unlink(missing_ok=True)
 
     def read_manifest(self) -> Manifest:
         """Return what `run.json` says. Raises `UsageError` when it is missing, `StorageError` when it is broken."""

@@ -22,7 +22,6 @@ from msgspec import Struct
 from batchrun.errors import UsageError
 from batchrun.storage.atomic import write_text
 from batchrun.storage.folder import RunFolder
-from batchrun.storage.journal import RESERVE_SUFFIX
 from batchrun.storage.lock import Lock
 from batchrun.storage.trouble import translated
 
@@ -62,9 +61,6 @@ def home_of(folder: Path, place: str | None) -> Iterator[Home]:
     """Make the local folder of a run, copied to the bucket folder `place` if that is told, known to its workers."""
     home = Home(folder=str(folder.absolute()), mark=secrets.token_hex(4), place=place)
     write_text(folder / MARK_NAME, home.mark)
-    with translated(folder):
-        for stale in folder.glob(f"journal/.*{RESERVE_SUFFIX}"):  # of workers that were killed
-            stale.unlink(missing_ok=True)
     try:
         yield home
     finally:

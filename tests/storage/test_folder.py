@@ -236,6 +236,36 @@ def test_a_second_run_is_told_who_holds_the_folder_and_takes_over_when_that_one_
     folder.lock().release()
 
 
+def test_what_killed_writers_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    """Half a result, room kept free by workers: gone once the lock is held, and nothing else is, nor by a second comer."""
+    folder = RunFolder.create(tmp_path, "weather", "a")
+    folder.journal.mkdir()
+    left = [".results.parquet.4711.partial", ".junit.xml.4711.partial"]
+    left += [f"journal/.{name}" for name in ("local-000001.idx.4711.partial", "w1-000001.reserve", "w1-1a2b3c4d-000002.reserve")]
+    kept = ["run.json", "results.parquet.1.partial", ".notes.partial", ".reserve", "journal/w1-000001.journal"]
+    kept += ["journal/.local-000001-aabb.in_flight", "journal/deeper/.x.1.partial"]
+    (folder.journal / "deeper").mkdir()
+    with folder.lock():
+        for name in left + kept:
+            (folder.path / name).write_bytes(b"x")
+        with pytest.raises(RunLocked):
+            folder.lock()
+        assert all((folder.path / name).exists() for name in left), "they may be the owner's"
+    folder.lock().release()
+    found = {path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*") if path.is_file()}
+    assert found == {*kept, "lock"}
+
+
+def test_what_cannot_be_removed_is_exit_4_and_holds_no_lock(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "weather", "a")
+    stuck = folder.path / ".results.parquet.4711.partial"
+    stuck.mkdir()
+    with pytest.raises(StorageError, match="cannot clear up"):
+        folder.lock()
+    stuck.rmdir()
+    folder.lock().release()
+
+
 def signed(path: Path, **fields: object) -> None:
     """Put an owner's signature in the lock file at `path`."""
     values: dict[str, object] = {"host": "elsewhere", "pid": 1, "started": None, "since": 1000.0, "beat": 1000.0}

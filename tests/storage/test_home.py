@@ -51,8 +51,6 @@ def land(desk: Desk, *attempts: Attempt) -> Journal:
 def test_who_sees_the_drivers_mark_writes_beside_it(tmp_path: Path, attempt: MakeAttempt) -> None:
     """On the driver's machine, and through a shared file system; the mark is gone with the driver."""
     folder = run_folder(tmp_path / "run")
-    (folder / "journal").mkdir()
-    (folder / "journal" / ".w1-000001.reserve").write_bytes(b"of a worker that was killed")
     with home_of(folder, None) as home:
         desk = Desk(home, "w1")
         land(desk, attempt(3)).close()
