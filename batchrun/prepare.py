@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from batchrun.errors import UsageError
+from batchrun.errors import JobError, Problem, UsageError
 from batchrun.job import Job, parse_job, to_builtins, with_overrides
 
 if TYPE_CHECKING:
@@ -223,20 +223,33 @@ def book_of(job: Job) -> PriceBook:
     from batchrun.pricing.book import open_book  # noqa: PLC0415 - loaded when a run begins
     from batchrun.storage.price_list import PriceList  # noqa: PLC0415
 
-    return open_book(job.prices, file_text=_read(Path(job.prices.file)) if job.prices.file else None, look_up=PriceList())
+    return open_book(job.prices, file_text=_price_text(job.prices.file) if job.prices.file else None, look_up=PriceList())
+
+
+def _price_text(file: str) -> str:
+    """Return the text of a price file. Raises `JobError`."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{file} cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+        hint = "a relative path begins at the folder in which batchrun is started"
+        raise JobError([Problem(message=message, field="prices.file", hint=hint)]) from None
 
 
 def require_prices(job: Job, book: PriceBook) -> None:
-    """Raise `UsageError` where a budget is to be kept and a model has no price: nobody could know when it is spent."""
+    """Raise `JobError` where a budget is to be kept and a model has no price: nobody could know when it is spent."""
     if job.limits.max_cost_usd is None or job.limits.allow_unpriced:
         return
     unpriced = [model for model in job.request.model if book.tariff(model, time.time_ns() // 1000) is None]
     if unpriced:
-        raise UsageError(
-            f"no price is known for {', '.join(unpriced)}, so limits.max_cost_usd = {job.limits.max_cost_usd} cannot be kept",
-            hint="give its price under [[prices.models]], or the name it is priced as (--set prices.aliases.NAME=…), "
-            "or go on without: --allow-unpriced",
+        message = (
+            f"no price is known for {', '.join(unpriced)}, so limits.max_cost_usd = {job.limits.max_cost_usd} cannot be kept"
         )
+        hint = (
+            "give its price under [[prices.models]], or the name it is priced as (--set prices.aliases.NAME=…), "
+            "or go on without: --allow-unpriced"
+        )
+        raise JobError([Problem(message=message, field="request.model", hint=hint)])
 
 
 def open_job_dataset(job: Job) -> Dataset:

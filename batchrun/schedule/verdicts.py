@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from batchrun.errors import BatchrunError, UsageError
+from batchrun.errors import BatchrunError, JobError, Problem, UsageError
 from batchrun.job import Gate
 from batchrun.schedule.gates import Verdict, judge
 from batchrun.schedule.history import Home, Rows, runs
@@ -38,7 +38,7 @@ class Reference(Struct, frozen=True, kw_only=True):
 def reference(gate: Gate, home: Home, summary: Mapping[str, Any] | None = None) -> Reference:
     """Return the run to compare with; before the run has a `summary`, only whether a run that was named is there.
 
-    Raises `UsageError` where the job names a run that is none, so that it is found out before money is spent.
+    Raises `JobError` where the job names a run that is none, so that it is found out before money is spent.
     """
     against = gate.no_regression.against if gate.no_regression is not None else "last"
     if against == "last":
@@ -49,10 +49,9 @@ def reference(gate: Gate, home: Home, summary: Mapping[str, Any] | None = None) 
     for folder in (home.path / name, Path(name)):
         if (folder / "results.parquet").exists():
             return Reference(folder=folder)
-    raise UsageError(
-        f"gate.no_regression: there is no finished run {name} to compare with",
-        hint='against = "last", a run\'s folder, or `batchrun history JOB --baseline RUN`',
-    )
+    message = f"there is no finished run {name} to compare with"
+    hint = 'against = "last", a run\'s folder, or `batchrun history JOB --baseline RUN`'
+    raise JobError([Problem(message=message, field="gate.no_regression.against", hint=hint)])
 
 
 def _last_good(home: Home, summary: Mapping[str, Any]) -> Reference:

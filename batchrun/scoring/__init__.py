@@ -24,7 +24,7 @@ class Scorer(Protocol):
 
 
 def open_scorer(spec: Scoring) -> Scorer:
-    """Return the scorer that a job's `[scoring]` describes; raises `UsageError` for a custom one that is not there."""
+    """Return the scorer that a job's `[scoring]` describes; raises `JobError` for a custom one that is not there."""
     if spec.scorer is not None:
         from batchrun.scoring.custom import load_custom  # noqa: PLC0415 - only what the job asks for is loaded
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from batchrun.errors import UsageError
+from batchrun.errors import JobError, Problem
 from batchrun.records import Reply, Score, ScoreDetail
 from batchrun.scoring.judge import unscored
 from batchrun.scoring.values import NotJson, decode
@@ -51,17 +51,22 @@ class CustomScorer:
 
 
 def load_custom(name: str, options: Mapping[str, Any]) -> CustomScorer:
-    """Import `pkg.module:Class` and make it with `options`; raises `UsageError` when that cannot be done."""
+    """Import `pkg.module:Class` and make it with `options`; raises `JobError` when that cannot be done."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise UsageError(f"`scoring.scorer` is {name!r}, not a module and a class", hint=_HINT)
+        raise _refused(f"{name!r} is not a module and a class")
     try:
         scorer = getattr(importlib.import_module(module), attribute)(**options)
     except Exception as error:
-        raise UsageError(f"the scorer {name} cannot be made: {type(error).__name__}: {error}", hint=_HINT) from error
+        raise _refused(f"{name} cannot be made: {type(error).__name__}: {error}") from error
     if not callable(getattr(scorer, "score", None)):
-        raise UsageError(f"the scorer {name} has no method `score(expected, tools, reply)`", hint=_HINT)
+        raise _refused(f"{name} has no method `score(expected, tools, reply)`")
     return CustomScorer(scorer)
+
+
+def _refused(what: str) -> JobError:
+    """Build the error that names the field."""
+    return JobError([Problem(message=what, field="scoring.scorer", hint=_HINT)])
 
 
 def _as_score(verdict: object, reply: Reply) -> Score:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
 
-from batchrun.errors import UsageError
+from batchrun.errors import JobError, Problem
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _COPIED_ALONG: Final = ("/v1/messages", "/v1")
@@ -57,7 +57,7 @@ class Address(Struct, frozen=True, kw_only=True):
 
 
 def parse_base_url(base_url: str) -> Address:
-    """Return the address of `base_url`; raises `UsageError` where it is none, or holds what has no place in it."""
+    """Return the address of `base_url`; raises `JobError` where it is none, or holds what has no place in it."""
     try:
         parts = urlsplit(base_url.strip())
         port = parts.port
@@ -101,6 +101,6 @@ def _ascii_host(host: str) -> str:
         raise _refused(f"host {host!r} is not a name that DNS can carry") from None
 
 
-def _refused(what: str, *, hint: str = 'endpoint.base_url = "https://api.anthropic.com"') -> UsageError:
+def _refused(what: str, *, hint: str = 'endpoint.base_url = "https://api.anthropic.com"') -> JobError:
     """Build the error that names the field."""
-    return UsageError(f"endpoint.base_url {what}", hint=hint)
+    return JobError([Problem(message=what, field="endpoint.base_url", hint=hint)])

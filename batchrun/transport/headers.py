@@ -2,8 +2,8 @@
 
 The job's own `headers` are laid over the defaults (a name replaces the default of that name, whatever its
 case) after they have been checked: a field that a job file must not hold (a credential) or that belongs
-to the connection is a `UsageError`. Accept-Encoding is never sent unless the job asks for it, so bodies come
-unencoded by default. This module refuses to know where the request goes.
+to the connection is a `JobError`, which names them all. Accept-Encoding is never sent unless the job asks for
+it, so bodies come unencoded by default. This module refuses to know where the request goes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from batchrun import __version__
-from batchrun.errors import UsageError
+from batchrun.errors import JobError, Problem
 from batchrun.job import Endpoint
 from batchrun.transport.credential import KEY_VARIABLE, TOKEN_VARIABLE, Credential
 
@@ -27,36 +27,47 @@ _OF_THE_CONNECTION: Final = frozenset(
 def request_headers(endpoint: Endpoint, credential: Credential) -> list[tuple[bytes, bytes]]:
     """Return the fields of every request but Host, Accept, Content-Type and Content-Length; the credential is last.
 
-    Raises `UsageError` for a name or a value in `endpoint.headers` that may not be there.
+    Raises `JobError` for each name and value in `endpoint.headers` that may not be there, and for a version that cannot be sent.
     """
+    problems = [*_unsendable("endpoint.version", endpoint.version), *_problems(endpoint.headers)]
+    if problems:
+        raise JobError(problems)
     fields = {"user-agent": f"batchrun/{__version__}", "anthropic-version": endpoint.version}
     fields |= checked(endpoint.headers)
-    encoded = [(name.encode("ascii"), _sendable("endpoint.version", value)) for name, value in fields.items()]
+    encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()]
     return [*encoded, *credential.headers()]
 
 
 def checked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the job's headers with their names in lower case; raises `UsageError` for those that are not allowed."""
-    fields = {}
-    for name, value in headers.items():
-        where = f"endpoint.headers.{name!r}"
-        if _NAME.fullmatch(name) is None:
-            raise UsageError(f"{where} is not a header name", hint='a name is letters, digits and "-"')
-        lower = name.lower()
-        if lower in _OF_THE_CONNECTION:
-            raise UsageError(f"{where} belongs to the connection and cannot be set", hint="remove it")
-        if _CREDENTIAL.search(lower):
-            raise UsageError(
-                f"{where} looks like a credential, which a job file never holds",
-                hint=f"set {TOKEN_VARIABLE} or {KEY_VARIABLE} in the environment; endpoint.auth says which way it goes",
-            )
-        _sendable(where, value)
-        fields[lower] = value.strip(" \t")
-    return fields
+    """Return the job's headers with their names in lower case; raises `JobError` with all that are not allowed."""
+    problems = _problems(headers)
+    if problems:
+        raise JobError(problems)
+    return {name.lower(): value.strip(" \t") for name, value in headers.items()}
 
 
-def _sendable(where: str, value: str) -> bytes:
-    """Return the value as it goes out; a line break or a character outside Latin-1 is refused, and not shown."""
-    if not value.replace("\t", "").isprintable() or any(ord(character) > 0xFF for character in value):
-        raise UsageError(f"{where} holds a line break or a character that no header can carry", hint="use printable ASCII")
-    return value.encode("latin-1")
+def _problems(headers: Mapping[str, str]) -> list[Problem]:
+    """Report the headers that are not allowed; never their values."""
+    return [problem for name, value in headers.items() for problem in _of_header(name, value)]
+
+
+def _of_header(name: str, value: str) -> list[Problem]:
+    """Report what is wrong with one header: its name before its value."""
+    where, lower = f"endpoint.headers.{name!r}", name.lower()
+    if _NAME.fullmatch(name) is None:
+        return [Problem(message="is not a header name", field=where, hint='a name is letters, digits and "-"')]
+    if lower in _OF_THE_CONNECTION:
+        return [Problem(message="belongs to the connection and cannot be set", field=where, hint="remove it")]
+    if _CREDENTIAL.search(lower):
+        message = "looks like a credential, which a job file never holds"
+        hint = f"set {TOKEN_VARIABLE} or {KEY_VARIABLE} in the environment; endpoint.auth says which way it goes"
+        return [Problem(message=message, field=where, hint=hint)]
+    return _unsendable(where, value)
+
+
+def _unsendable(where: str, value: str) -> list[Problem]:
+    """Report a value with a line break or a character outside Latin-1, and do not show it."""
+    if value.replace("\t", "").isprintable() and all(ord(character) <= 0xFF for character in value):
+        return []
+    message = "holds a line break or a character that no header can carry"
+    return [Problem(message=message, field=where, hint="use printable ASCII")]

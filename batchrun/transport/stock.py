@@ -76,7 +76,7 @@ class StockTransport(Calls):
         self._fields = request_headers(endpoint, credential)
         self._trust: ssl.SSLContext | bool = client_context(endpoint.ca_file, environ) if self._address.tls else False
         self._http2 = endpoint.http2
-        self._proxy = _proxy(proxy)
+        self._proxy = None if proxy is None else proxy_of(proxy)
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
         self._free: list[httpx.AsyncHTTPTransport] = []
@@ -248,10 +248,8 @@ def _has_tls_cause(error: BaseException) -> bool:
     return cause is not None
 
 
-def _proxy(address: str | None) -> httpx.Proxy | None:
+def proxy_of(address: str) -> httpx.Proxy:
     """Return httpx's proxy; raises `UsageError`, which shows no password, for an address that is none."""
-    if address is None:
-        return None
     try:
         return httpx.Proxy(address)
     except (ValueError, httpx.InvalidURL):
