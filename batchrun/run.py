@@ -1,7 +1,7 @@
 """The composition root: a job → a finished run folder.
 
-`prepare` opens what a run is made of; `collect` is the half that spends money and survives `kill -9`; `finish` is the half
-that is free and can be repeated. `run` is all of it.
+`fitting` refuses a job that cannot be run, before anything is made; `prepare` opens what a run is made of; `collect` is the
+half that spends money and survives `kill -9`; `finish` is the half that is free and can be repeated. `run` is all of it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from msgspec import Struct
 
 from batchrun import __version__
 from batchrun.errors import BatchrunError
+from batchrun.fitting import require_fit
 from batchrun.job import Job
-from batchrun.prepare import Options, Parts, book_of, endpoint, local_folder, prepared, require_prices
+from batchrun.prepare import Options, Parts, endpoint, local_folder, prepared
 
 if TYPE_CHECKING:
     from batchrun.collect import Show
@@ -53,11 +54,24 @@ def run(
     (budget, signal, a refusing endpoint) is finished as far as it came and says why in `stopped`. `judge` gives the
     verdicts of the gates for the summary of a run that came to its end.
     """
+    options = options or Options()
+    require_fit(job, options, environ)
+    return run_fitted(job, options, environ=environ, show=show, stop=stop, judge=judge)
+
+
+def run_fitted(
+    job: Job,
+    options: Options,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    show: Show | None = None,
+    stop: StopSignal | None = None,
+    judge: Judge | None = None,
+) -> RunResult:
+    """Run as `run` does a job that has been through `require_fit`."""
     from batchrun.collect import Plan  # noqa: PLC0415 - the engine is loaded when a run begins, not with this module
     from batchrun.observe.observing import observing  # noqa: PLC0415
 
-    options = options or Options()
-    require_prices(job, book_of(job))
     with prepared(job, options) as parts, _cluster(job), observing(job, parts.folder.run_id, environ) as observer:
         began = time.monotonic()
         with endpoint(job, parts.dataset, options) as called:

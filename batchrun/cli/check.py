@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
 from batchrun.cli import colour
 from batchrun.cli.options import JobFlags, job_flags, print_json
-from batchrun.errors import DatasetError
+from batchrun.errors import DatasetError, JobError, UsageError
 
 if TYPE_CHECKING:
+    from batchrun.errors import Problem
     from batchrun.job import Job
     from batchrun.sources.check import CheckReport
 
@@ -20,15 +23,19 @@ if TYPE_CHECKING:
 @click.argument("job", metavar="JOB.toml|DATASET")
 @job_flags(simulate=False)
 def command(job: str, flags: JobFlags) -> None:
-    """Validate JOB and read its whole dataset once: schemas, ids, prompts, tools, expected answers. Sends nothing.
+    """Validate JOB as a run of it would, and read its whole dataset once: schemas, ids, prompts, tools, expected answers.
+
+    Sends nothing and needs no credential.
 
     Errors end with exit code 2, unless they are of rows that the job skips; warnings do not.
     """
-    from batchrun.prepare import open_job_dataset
-    from batchrun.sources.check import check_dataset
+    from batchrun.fitting import misfits
+    from batchrun.prepare import Options
+    from batchrun.schedule.checks import checks
 
     loaded = flags.load(job)
-    report = check_dataset(open_job_dataset(loaded), loaded.request, endpoint=loaded.endpoint)
+    options = Options(job_file=job if job.endswith(".toml") else None)
+    report = _report(loaded, misfits(loaded, options, os.environ, checks(loaded, options.root)))
     if flags.json:
         print_json(_plain(report))
     elif not flags.quiet:
@@ -40,6 +47,29 @@ def command(job: str, flags: JobFlags) -> None:
     if not flags.quiet:
         skipped = len(report.bad_rows)
         click.echo(f'{skipped:,} bad rows are skipped (on_bad_row = "skip"): in the results they are errored', err=True)
+
+
+def _report(job: Job, found: list[Problem]) -> CheckReport:
+    """Return what is wrong with the dataset, and before it what was `found` wrong with the job.
+
+    Raises `JobError` with both where something is, and the dataset as a whole cannot be read.
+    """
+    from msgspec.structs import replace
+
+    from batchrun.fitting import problems_of
+    from batchrun.prepare import open_job_dataset
+    from batchrun.sources.check import check_dataset
+
+    try:
+        report = check_dataset(open_job_dataset(job), job.request, endpoint=job.endpoint)
+    except UsageError as error:
+        if found:
+            raise JobError([*found, *problems_of(error)]) from None
+        raise
+    if not found:
+        return report
+    counts = Counter(report.counts) + Counter(problem.code for problem in found)
+    return replace(report, problems=(*found, *report.problems), errors=report.errors + len(found), counts=counts)
 
 
 def _show(job: Job, report: CheckReport) -> None:

@@ -57,10 +57,13 @@ def command(job: str, flags: JobFlags, pilot: int | None, count_: int) -> None:
     """
     from batchrun.cli.progress import ProgressView
     from batchrun.estimation.forecast import Asked, estimate_job
+    from batchrun.fitting import require_fit
     from batchrun.prepare import Options
+    from batchrun.schedule.checks import checks
 
     loaded = flags.load(job)
     options = Options(simulate=flags.simulate, job_file=job if job.endswith(".toml") else None)
+    require_fit(loaded, options, os.environ, checks(loaded, options.root))
     asked = Asked(options=options, count=count_, pilot=pilot or 0, environ=os.environ)
     with ProgressView(f"{loaded.name} pilot", quiet=flags.quiet) as view:
         made = estimate_job(loaded, asked, show=view.show)

@@ -1,9 +1,9 @@
 """One run of a job from its lock to its exit code: what `batchrun run`, `resume` and the scheduler's children all go through.
 
-In this order: the job's lock (at most one run of a job at a time), the run, its gates, its exit code, its row in the
-history, old runs removed, somebody told. What stopped a run outranks what is wrong with its figures: 3, 4, 6, 130 and 143
-come first, then 5 (too many errors), then 8 (a gate). Once the run has ended nothing here changes its outcome: what fails
-after that is a warning.
+In this order: whether the job can be run, its lock (at most one run of a job at a time), the run, its gates, its exit code,
+its row in the history, old runs removed, somebody told. What stopped a run outranks what is wrong with its figures: 3, 4, 6,
+130 and 143 come first, then 5 (too many errors), then 8 (a gate). Once the run has ended nothing here changes its outcome:
+what fails after that is a warning.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from batchrun.errors import BatchrunError, RunLocked, TooManyErrors
+from batchrun.fitting import require_fit
 from batchrun.prepare import Options, resumable
 from batchrun.report.words import percent
-from batchrun.run import RunResult, rescore, run
+from batchrun.run import RunResult, rescore, run_fitted
 from batchrun.schedule import notify
+from batchrun.schedule.checks import checks
 from batchrun.schedule.gates import Verdict, require
 from batchrun.schedule.history import Home, failed_rows, rows_of, runs
 from batchrun.schedule.retention import prune
-from batchrun.schedule.verdicts import described, plain, reference, verdicts
+from batchrun.schedule.verdicts import described, plain, verdicts
 from batchrun.storage.folder import new_run_id
 
 if TYPE_CHECKING:
@@ -82,16 +84,25 @@ class Supervisor:
         a run that started always comes back as `Ended`, with its error in it.
         """
         home = Home.of(self.job, self.options.root)
+        self._fit(home)
         with home.lock() if home.owned else nullcontext():
             before = self._previous(home)
             try:
-                reference(self.job.gate, home)
                 judge = Judging(self.job, home)
-                result = run(self.job, self.options, environ=self.environ, show=show, stop=stop, judge=judge)
+                result = run_fitted(self.job, self.options, environ=self.environ, show=show, stop=stop, judge=judge)
             except Exception as error:
                 self._failed(home, error, before)
                 raise
             return self._concluded(home, result, before, judge)
+
+    def _fit(self, home: Home) -> None:
+        """Raise what keeps the run from starting, before a folder is made for it; of a job that has one it is kept and told."""
+        try:
+            require_fit(self.job, self.options, self.environ, checks(self.job, self.options.root))
+        except Exception as error:
+            with home.lock() if home.owned and home.path.exists() else nullcontext():
+                self._failed(home, error, self._previous(home))
+            raise
 
     def _concluded(self, home: Home, result: RunResult, before: int | None, judge: Judging) -> Ended:
         """Keep and tell how a run has ended."""

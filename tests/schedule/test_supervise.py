@@ -40,7 +40,7 @@ class Stage:
         self.place = Path()
 
     def run(self, *_: Any, judge: Any, **__: Any) -> RunResult:
-        """Stand in for `batchrun.run.run`."""
+        """Stand in for `batchrun.run.run_fitted`."""
         if self.raises is not None:
             raise self.raises
         self.summary["folder"] = str(self.place)
@@ -54,7 +54,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch, home: Home) -> Stage:
     made = Stage()
     made.place = home.path / made.summary["run_id"]
-    monkeypatch.setattr("batchrun.schedule.supervise.run", made.run)
+    monkeypatch.setattr("batchrun.schedule.supervise.run_fitted", made.run)
     return made
 
 
@@ -114,7 +114,7 @@ def test_a_gate_that_cannot_be_judged_has_not_held(home: Home, stage: Stage, mon
         home.table.write_bytes(b"no table")
         return stage.run(*args, **kwargs)
 
-    monkeypatch.setattr("batchrun.schedule.supervise.run", damaging)
+    monkeypatch.setattr("batchrun.schedule.supervise.run_fitted", damaging)
     watched = supervisor(home, '[gate]\nno_regression = { against = "last" }')
     ended = watched.run()
     assert ended.exit_code == 4
