@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -20,6 +19,7 @@ from batchrun.errors import JobError, Problem
 from batchrun.job import Job
 from batchrun.schedule.planner import Timetable
 from batchrun.schedule.times import Times
+from batchrun.transport.address import parse_base_url
 
 RATES: Final = ("rpm", "itpm", "otpm")
 
@@ -72,12 +72,11 @@ def entries(
 
 
 def endpoint_of(job: Job, *, simulate: bool) -> str:
-    """Return what jobs on one endpoint have in common: where the calls go."""
+    """Return what jobs on one endpoint have in common: where the calls go. Raises `JobError` for an address that is none."""
     if simulate:
         return f"simulated {job.name}"
-    parts = urlsplit(job.endpoint.base_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}{port}{parts.path.rstrip('/')}"
+    address = parse_base_url(job.endpoint.base_url)
+    return f"{address.origin}{address.prefix}"
 
 
 def _shares(job: Job, jobs: Sequence[tuple[str, Job]], per_endpoint: int, *, simulate: bool) -> list[str]:

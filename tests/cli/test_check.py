@@ -69,6 +69,13 @@ def test_check_refuses_what_run_refuses_and_nothing_is_made(shell: Shell, table:
     assert sorted(shell.folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:99999", "http://"])
+def test_schedule_refuses_an_address_that_is_none(shell: Shell, base_url: str) -> None:
+    refused = shell("schedule", a_job(shell, f'[endpoint]\nbase_url = "{base_url}"\n[schedule]\nevery_s = 60'), "--status")
+    assert refused.code == 2
+    assert "field `endpoint.base_url`: " in refused.err
+
+
 def test_all_that_is_wrong_is_told_at_once_the_job_before_the_dataset(shell: Shell) -> None:
     table = (
         '[endpoint]\nbase_url = "http://"\nversion = "a\\nb"\nheaders = { "a b" = "c", Host = "d" }\n[scoring]\nscorer = "nope"'
