@@ -23,6 +23,7 @@ from batchrun.job import Job, parse_job, to_builtins, with_overrides
 if TYPE_CHECKING:
     from batchrun.pricing.book import PriceBook
     from batchrun.sources import Dataset
+    from batchrun.sources.check import CheckReport
     from batchrun.storage.folder import RunFolder
     from batchrun.storage.manifest import Manifest
 
@@ -46,7 +47,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """How a run is started, apart from what the job says."""
 
     simulate: bool = False
-    force: bool = False  # go on though dataset or request changed
+    force: bool = False  # go on though dataset or request changed, where answers stay beside their rows
     retry_errors: bool = False
     job_file: str | None = None
     root: Path = REPORTS
@@ -162,9 +163,7 @@ def prepared(job: Job, options: Options) -> Iterator[Parts]:
 
         require_growing(place)
         pull(place, path)
-    checked = not path.exists()
-    if checked:  # nothing is made for a run that cannot begin
-        _require_sendable(job, dataset)
+    checked = None if path.exists() else _require_sendable(job, dataset)  # nothing is made for a run that cannot begin
     folder = RunFolder.create_at(path)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
@@ -177,16 +176,18 @@ def prepared(job: Job, options: Options) -> Iterator[Parts]:
         if before is not None:
             dataset.trust(before.notes.get("dataset_files"), before.identity.dataset)
         identity = Identity.of(job, dataset.digest(), simulated=options.simulate)
+        told: dict[str, Any] = {}
         if before is not None:
             manifest = before
-            if not options.force:
-                folder.require_same(identity)
+            folder.require_same(identity, force=options.force)
+            if identity.dataset != before.identity.dataset:
+                told["asked"] = _kept_rows(job, dataset, before)
         else:
-            if not checked:
-                _require_sendable(job, dataset)
             manifest = _new_manifest(job, options, folder, identity, now)
+            told["asked"] = _asked(checked or _require_sendable(job, dataset))
         rows = dataset.count()
-        told = {"dataset_files": stamp} if stamp is not None and identity.dataset == manifest.identity.dataset else {}
+        if stamp is not None and identity.dataset == manifest.identity.dataset:
+            told["dataset_files"] = stamp
         manifest = msgspec.structs.replace(
             manifest,
             dataset_rows=manifest.dataset_rows if rows is None else rows,
@@ -259,7 +260,7 @@ def open_job_dataset(job: Job) -> Dataset:
     return open_dataset(job.dataset, format=job.format, columns=job.columns, select=job.select, on_bad_row=job.on_bad_row)
 
 
-def _require_sendable(job: Job, dataset: Dataset) -> None:
+def _require_sendable(job: Job, dataset: Dataset, *, first: int = 0) -> CheckReport:
     """Read the whole dataset once and raise `DatasetError` with all its problems, before anything is sent.
 
     Where bad rows are skipped, what is wrong with a row is kept for its line in the results; a problem of the request or of the
@@ -267,9 +268,38 @@ def _require_sendable(job: Job, dataset: Dataset) -> None:
     """
     from batchrun.sources.check import check_dataset  # noqa: PLC0415 - loaded when a run begins
 
-    report = check_dataset(dataset, job.request, endpoint=job.endpoint, hashing=True)
+    report = check_dataset(dataset, job.request, endpoint=job.endpoint, hashing=True, first=first)
     if not (dataset.skips_bad_rows and report.some_ok):
         report.raise_for_errors()
+    return report
+
+
+def _asked(report: CheckReport) -> dict[str, Any]:
+    """Return which rows a run asks, in so few bytes that its manifest can keep it."""
+    return {"rows": report.rows, "hash": report.asked}
+
+
+def _kept_rows(job: Job, dataset: Dataset, before: Manifest) -> dict[str, Any]:
+    """Return which rows a changed dataset asks. Raises `UsageError` unless it begins with all the rows of before.
+
+    Answers are kept by the place of their row: beside another row they would be scored as if they were its own.
+    """
+    from batchrun.storage.manifest import KEPT_ROWS  # noqa: PLC0415 - loaded when a run begins
+
+    kept = before.notes.get("asked")
+    if kept is None:
+        raise UsageError(
+            "this run cannot be resumed: the dataset changed, and the run began before its manifest kept which rows it asks",
+            hint="begin a new run (--out with another folder), or put the dataset back",
+        )
+    report = _require_sendable(job, dataset, first=kept["rows"])
+    if report.asked_first != kept["hash"]:
+        raise UsageError(
+            "this run cannot be resumed: rows were replaced, moved or taken away since it began, and its answers would stand "
+            "beside other rows",
+            hint=f"begin a new run (--out with another folder), or put the rows back: --force goes on where {KEPT_ROWS}",
+        )
+    return _asked(report)
 
 
 def _new_manifest(job: Job, options: Options, folder: RunFolder, identity: Any, now: datetime) -> Manifest:

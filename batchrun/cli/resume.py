@@ -12,7 +12,7 @@ from batchrun.cli.options import JobFlags, job_flags
 @job_flags(simulate=False)
 @click.option("--retry-errors", is_flag=True, help="Also call again the rows that ended in an error.")
 @click.option("--resubmit", is_flag=True, help="Make calls anew whose batch cannot be found: they may be paid for twice.")
-@click.option("--force", is_flag=True, help="Go on though the dataset or the request changed.")
+@click.option("--force", is_flag=True, help="Go on though rows were added to the dataset or the request changed.")
 def command(run: str, flags: JobFlags, *, retry_errors: bool, resubmit: bool, force: bool) -> None:
     """Go on with RUN, a run's folder or its address in a bucket: only the calls that are missing are made."""
     from batchrun.cli.execute import resume

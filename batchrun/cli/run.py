@@ -17,7 +17,7 @@ from batchrun.cli.options import JobFlags, job_flags
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that share the calls.")
 @click.option("--cache", is_flag=True, help="Take answers to equal requests from earlier runs.")
 @click.option("--allow-unpriced", is_flag=True, help="Go on though a model has no known price.")
-@click.option("--force", is_flag=True, help="With --out at a stopped run: go on though job or dataset changed.")
+@click.option("--force", is_flag=True, help="With --out at a stopped run: go on though rows were added or the request changed.")
 def command(job: str, flags: JobFlags, workers: int | None, *, cache: bool, allow_unpriced: bool, force: bool) -> None:
     """Run JOB.toml, or DATASET with --model: call, score, price, report.
 

@@ -2,13 +2,15 @@
 
 Every chosen row is shaped and linted, its id and prompt hashed, its tokens estimated. Problems are kept
 with file, row, line and field up to a limit, and counted by code beyond it. Duplicates are found by
-64-bit hashes (16 bytes a row) and told only after a second look at the rows concerned.
+64-bit hashes (16 bytes a row) and told only after a second look at the rows concerned. One hash of all rows in
+order tells later whether another dataset begins with them.
 It refuses to send anything, or to know models and prices.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from mmap import mmap
@@ -63,6 +65,8 @@ class CheckReport(Struct, frozen=True, kw_only=True):
     longest_row_tokens: int
     distinct_tools: int
     expected_rows: int
+    asked: str  # a hash of all rows in order: the place, the id and the messages of each
+    asked_first: str | None  # that of the first rows, as many as were asked about; None: there are fewer
 
     @property
     def ok(self) -> bool:
@@ -92,25 +96,28 @@ def check_dataset(
     endpoint: Endpoint | None = None,
     shown: int = SHOWN,
     hashing: bool = False,
+    first: int = 0,
 ) -> CheckReport:
     """Read the chosen rows once and report all that is wrong with them.
 
     `spec` gives what the job adds to every row (`tools` where a row has none), `endpoint` where they go;
     what those two ask that is known to be refused is told too, without a row. Where the dataset skips bad
-    rows, it remembers those found here. Raises what reading raises: `StorageError`, or `DatasetError`
-    where a file as a whole is broken.
+    rows, it remembers those found here. `first` is the number of rows that `asked_first` is told of. Raises
+    what reading raises: `StorageError`, or `DatasetError` where a file as a whole is broken.
     """
     checker = _Checker(dataset, spec or RequestSpec(), endpoint or Endpoint(), shown)
-    rows = 0
+    rows, asked_first = 0, checker.asked if first == 0 else None
     for row in dataset.rows(hashing=hashing):
         rows += 1
         checker.look(row)
+        if rows == first:
+            asked_first = checker.asked
     if rows == 0:
         checker.note(Problem(message="there is no row to run", file=dataset.location, code="no-rows"))
     checker.tell_duplicates()
     if dataset.skips_bad_rows:
         dataset.set_bad_rows(checker.bad)
-    return checker.report(rows, dataset.notes)
+    return checker.report(rows, dataset.notes, asked_first)
 
 
 class _Checker:
@@ -124,6 +131,7 @@ class _Checker:
         self._tools = ToolLint()
         self._job_tools = msgspec.json.encode(spec.tools) if spec.tools is not None else None
         self._ids, self._prompts = _Hashes(), _Hashes()
+        self._asked = hashlib.blake2b(digest_size=16)
         self._problems: list[Problem] = []
         self._counts: Counter[str] = Counter()
         self._severities: Counter[str] = Counter()
@@ -138,12 +146,21 @@ class _Checker:
         if sample is None:
             self._ids.add(hash((None, row.index)))  # a place of its own, so that hashes stand in row order
             self._prompts.add(hash((None, row.index)))
+            self._asked.update(b"%d\n" % row.index)
             return
         tools = sample.tools if sample.tools is not None else self._job_tools
         self._ids.add(hash(sample.id))
         self._prompts.add(hash((sample.messages, sample.system, tools)))
+        name = sample.id.encode("utf-8", "surrogatepass")
+        self._asked.update(b"%d %d %d\n%b" % (row.index, len(name), len(sample.messages), name))
+        self._asked.update(sample.messages)
         self._place(row, *self._findings(sample, tools))
         self._measure(sample, tools)
+
+    @property
+    def asked(self) -> str:
+        """Return the hash of the rows looked at so far."""
+        return self._asked.hexdigest()
 
     def _prompt_hash(self, sample: Sample) -> int:
         """Return a 64-bit hash of what is asked: the messages, the system prompt and the tools."""
@@ -213,7 +230,7 @@ class _Checker:
             message = f"the same prompt and tools as row {same}"
             self._place(record, Finding(field="messages", code="duplicate-prompt", message=message, severity="warning"))
 
-    def report(self, rows: int, losses: Mapping[str, int]) -> CheckReport:
+    def report(self, rows: int, losses: Mapping[str, int], asked_first: str | None) -> CheckReport:
         """Return what was found."""
         return CheckReport(
             rows=rows,
@@ -228,6 +245,8 @@ class _Checker:
             longest_row_tokens=self._longest,
             distinct_tools=self._tools.distinct,
             expected_rows=self._expected,
+            asked=self.asked,
+            asked_first=asked_first,
         )
 
     def _findings(self, sample: Sample, tools: bytes | None) -> list[Finding]:

@@ -137,9 +137,9 @@ class RunFolder(Struct, frozen=True):
         """Replace `run.json`, whole or not at all. Raises `StorageError`."""
         write_manifest(self.manifest, manifest)
 
-    def require_same(self, now: Identity) -> None:
-        """Raise `UsageError` if the journal here holds answers to something else than `now`."""
-        require_same(self.read_manifest().identity, now)
+    def require_same(self, now: Identity, *, force: bool = False) -> None:
+        """Raise `UsageError` if the journal here holds answers to something else than `now`, or with `force` to another place."""
+        require_same(self.read_manifest().identity, now, force=force)
 
     def open_journal(self, writer: str = "local", *, secrets: Sequence[Secret] = ()) -> Journal:
         """Begin a segment of this run's journal, which `secrets` never reach. Raises `StorageError`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -149,16 +150,40 @@ def read_manifest(path: Path) -> Manifest:
         ) from None
 
 
-def require_same(stored: Identity, now: Identity) -> None:
-    """Raise `UsageError` naming everything that changed between the run and the resuming of it."""
-    changed = [name for name in Identity.__struct_fields__ if getattr(stored, name) != getattr(now, name)]
-    if changed:
-        words = ", ".join(_CHANGED[name] for name in changed)
-        raise UsageError(
-            f"this run cannot be resumed as it is: {words} changed since it began",
-            hint="start a new run, undo the change, or resume with --force to mix both in one result",
-        )
+def require_same(stored: Identity, now: Identity, *, force: bool = False) -> None:
+    """Raise `UsageError` naming everything that changed between the run and the resuming of it.
 
+    With `force` only what cannot be mixed is refused: an answer is kept by its place among (row, model, repeat), so with
+    other models or repeats it would stand under another call. Whether the rows have kept their places is the caller's to
+    find out; it can only be told where the choice of rows is the one of before.
+    """
+    changed = [name for name in Identity.__struct_fields__ if getattr(stored, name) != getattr(now, name)]
+    unmixable = _PLACES | (_ROWS if set(changed) >= _ROWS else set())
+    refused = [name for name in changed if not force or name in unmixable]
+    if refused:
+        words = ", ".join(_CHANGED[name] for name in refused)
+        raise UsageError(f"this run cannot be resumed as it is: {words} changed since it began", hint=_way_out(changed))
+
+
+def _way_out(changed: Sequence[str]) -> str:
+    """Return what can be done about the changes, and what --force does of it."""
+    new = "begin a new run (--out with another folder)"
+    if _PLACES & set(changed):
+        return f"{new}, or put request.model and request.repeat back: --force cannot mix these"
+    if set(changed) >= _ROWS:
+        return f"{new}, or undo one of the two: --force goes on with other rows chosen or with another dataset, not with both"
+    if "dataset" in changed:
+        return f"{new}, undo the change, or resume with --force: it goes on where {KEPT_ROWS}"
+    return f"{new}, undo the change, or resume with --force to mix both in one result"
+
+
+KEPT_ROWS: Final = "every row of before is in its old place, with its id and its messages"
+"""When the answers to a dataset may stand beside another dataset's rows."""
+
+_PLACES: Final = frozenset({"models", "repeat"})
+"""With the dataset's rows, what an ordinal's meaning comes from."""
+
+_ROWS: Final = frozenset({"dataset", "selection"})
 
 _CHANGED: Final = {
     "dataset": "the dataset",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -82,6 +83,78 @@ def test_a_changed_dataset_is_noticed(shell: Shell) -> None:
         assert "--force" in refused.err
         assert len(served.asked) == 1
         assert shell(*flags, "--force").code == 0
+    assert len(served.asked) == 2
+
+
+@pytest.mark.parametrize("change", ['request.model=["m", "n"]', 'request.model=["n"]', "request.repeat=2"])
+def test_no_force_puts_answers_under_other_calls(shell: Shell, change: str) -> None:
+    """With other models or repeats an answer's place is another call's: it would be scored as that one's."""
+    data = shell.write("rows.jsonl", *({"prompt": f"row {row}"} for row in range(4)))
+    with endpoint() as served:
+        assert shell("run", data, "--model", "m", "--base-url", served.base_url, "--out", "out").code == 0
+        before = results(Path("out"))
+        for flags in ((), ("--force",)):
+            refused = shell("resume", "out", "--set", change, *flags)
+            assert refused.code == 2, refused.err
+            assert "changed since it began" in refused.err
+            assert "--out with another folder" in refused.err
+        assert shell("resume", "out", "--force").code == 0
+    assert len(served.asked) == 4
+    assert results(Path("out")) == before
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["ids", "no ids"])
+def test_force_goes_on_only_where_every_row_has_kept_its_place(shell: Shell, named: bool) -> None:  # noqa: FBT001 - a parameter
+    """Rows may be added and their `expected` corrected, again and again; an answer never stands beside another row."""
+
+    def row(number: int, expected: object = ()) -> dict[str, object]:
+        return ({"id": f"r{number}"} if named else {}) | {"prompt": f"row {number}", "expected": expected}
+
+    def resumed(*rows: dict[str, object]) -> int:
+        shell.write("rows.jsonl", *rows)
+        assert shell("resume", "out").code == 2
+        return shell("resume", "out", "--force").code
+
+    with endpoint() as served:
+        data = shell.write("rows.jsonl", row(0), row(1))
+        assert shell("run", data, "--model", "m", "--base-url", served.base_url, "--out", "out").code == 0
+        assert resumed(row(1), row(0)) == 2
+        assert resumed(row(0)) == 2
+        assert resumed(row(7), row(1), row(2)) == 2
+        assert len(served.asked) == 2
+        assert [found["outcome"] for found in results(Path("out"))] == ["unexpected_call"] * 2
+        assert resumed(row(0, {"any_call": True}), row(1), row(2)) == 0
+        assert resumed(row(0), row(1), row(3)) == 2, "that one was added and answered"
+        assert resumed(row(0), row(1), row(2), row(3)) == 0
+    assert [body["messages"][0]["content"] for body in served.bodies] == [f"row {number}" for number in range(4)]
+    assert len(results(Path("out"))) == 4
+
+
+def test_a_run_that_does_not_know_its_rows_says_so(shell: Shell) -> None:
+    """One that an earlier version began: nobody can tell whether the rows have kept their places."""
+    with endpoint() as served:
+        data = shell.write("rows.jsonl", {"prompt": "row 0"})
+        assert shell("run", data, "--model", "m", "--base-url", served.base_url, "--out", "out").code == 0
+        manifest = json.loads(Path("out/run.json").read_text())
+        del manifest["notes"]["asked"]
+        Path("out/run.json").write_text(json.dumps(manifest))
+        shell.write("rows.jsonl", {"prompt": "row 0"}, {"prompt": "row 1"})
+        refused = shell("resume", "out", "--force")
+    assert refused.code == 2
+    assert "before its manifest kept which rows it asks" in refused.err
+
+
+def test_another_dataset_and_another_choice_of_it_are_too_much_at_once(shell: Shell) -> None:
+    """Which rows kept their places can be told of the same choice alone."""
+    with endpoint() as served:
+        data = shell.write("rows.jsonl", *({"prompt": f"row {row}"} for row in range(3)))
+        flags = ("--model", "m", "--base-url", served.base_url, "--out", "out")
+        assert shell("run", data, *flags, "--limit", "1").code == 0
+        assert shell("resume", "out", "--force", "--set", "select.limit=2").code == 0
+        shell.write("rows.jsonl", *({"prompt": f"row {row}"} for row in range(4)))
+        refused = shell("resume", "out", "--force", "--set", "select.limit=4")
+        assert refused.code == 2
+        assert "not with both" in refused.err
     assert len(served.asked) == 2
 
 

@@ -167,6 +167,24 @@ def test_a_changed_question_is_refused_on_resume(tmp_path: Path, change: dict[st
     assert caught.value.exit_code == 2
 
 
+def test_force_mixes_questions_and_never_places(tmp_path: Path) -> None:
+    """What gives an ordinal its meaning is refused all the same; the hint does not recommend what would be refused."""
+    folder = RunFolder.create(tmp_path, "weather", "a")
+    folder.write_manifest(manifest())
+    for allowed, digest in (({"request__system": "Be brief."}, "d1"), ({"select__limit": 5}, "d1"), ({}, "d2")):
+        now = Identity.of(job(**allowed), digest, simulated=False)
+        folder.require_same(now, force=True)
+        with pytest.raises(UsageError) as caught:
+            folder.require_same(now)
+        assert "resume with --force" in str(caught.value.hint)
+    for change, digest in (({"request__model": ["n"]}, "d2"), ({"request__repeat": 2}, "d1"), ({"select__limit": 5}, "d2")):
+        now = Identity.of(job(**change), digest, simulated=False)
+        for force in (False, True):
+            with pytest.raises(UsageError) as caught:
+                folder.require_same(now, force=force)
+            assert "resume with --force" not in str(caught.value.hint)
+
+
 def test_a_changed_dataset_or_simulation_is_refused_and_a_changed_limit_is_not(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "weather", "a")
     folder.write_manifest(manifest())
