@@ -2,8 +2,8 @@
 
 In this order: whether the job can be run, its lock (at most one run of a job at a time), the run, its gates, its exit code,
 its row in the history, old runs removed, somebody told. What stopped a run outranks what is wrong with its figures: 3, 4, 6,
-130 and 143 come first, then 5 (too many errors), then 8 (a gate). Once the run has ended nothing here changes its outcome:
-what fails after that is a warning.
+130 and 143 come first (4 also where rows are missing and nothing says why), then 5 (too many errors), then 8 (a gate). Once
+the run has ended nothing here changes its outcome: what fails after that is a warning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from batchrun.errors import BatchrunError, RunLocked, TooManyErrors
+from batchrun.errors import BatchrunError, RunLocked, StorageError, TooManyErrors
 from batchrun.fitting import require_fit
 from batchrun.prepare import Options, resumable
 from batchrun.report.words import percent
@@ -106,7 +106,8 @@ class Supervisor:
 
     def _concluded(self, home: Home, result: RunResult, before: int | None, judge: Judging) -> Ended:
         """Keep and tell how a run has ended."""
-        error = result.stopped or judge.error or _outcome(self.job, result.summary, judge.found)
+        stopped = result.stopped or (_missing(result.summary) if self.options.only is None else None)
+        error = stopped or judge.error or _outcome(self.job, result.summary, judge.found)
         code = 0 if error is None else error.exit_code
         now = datetime.now(UTC)
         if home.owned:
@@ -166,6 +167,19 @@ def score_again(
     judge = Judging(job, Home.of(job, options.root))
     summary = rescore(job, options, judge)
     return summary, judge.error or _failed_gate(judge.found)
+
+
+def _missing(summary: Mapping[str, Any]) -> StorageError | None:
+    """Return what is wrong with a run that nothing stopped and that has not landed all its rows: what it wrote is gone.
+
+    Rows that `stop_when` made superfluous are not missing.
+    """
+    rows = summary["rows"]
+    missing = rows["total"] - rows["landed"]
+    if missing <= 0 or summary.get("stop_when", {}).get("known", False):
+        return None
+    words = f"the run came to its end and {missing:,} of {rows['total']:,} rows are not in its journal: was it removed?"
+    return StorageError(words, hint="`batchrun resume RUN` calls them again, and pays for them again")
 
 
 def _outcome(job: Job, summary: Mapping[str, Any], found: list[Verdict]) -> BatchrunError | None:

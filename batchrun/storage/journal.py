@@ -227,14 +227,23 @@ class Journal:
             try:
                 if self._descriptor != _NONE:
                     _fdatasync(self._descriptor)
+                    self._require_linked()
             except OSError as error:
                 self._fail(storage_error(error, self._path, "sync"))
+                return
+            except StorageError as error:
+                self._fail(error)
                 return
         with self._advanced:
             self.durable = max(self.durable, written)
             self._advanced.notify_all()
         if self._on_durable is not None:
             self._on_durable(self.durable)
+
+    def _require_linked(self) -> None:
+        """Raise `StorageError` where the segment was removed: what is written to it goes nowhere, and each call costs money."""
+        if self._counts_links and os.fstat(self._descriptor).st_nlink == 0:
+            raise StorageError(f"{self._path}: was removed while the run wrote to it", hint="`batchrun resume RUN` goes on")
 
     def _fail(self, error: StorageError) -> None:
         """Keep the first error and wake whoever waits for durability."""
@@ -265,6 +274,7 @@ class Journal:
                 continue
             break
         sync_folder(self._folder)
+        self._counts_links = os.fstat(descriptor).st_nlink > 0  # some file systems of users' own do not
         with self._file_lock:
             self._path, self._descriptor, self._size, self._tables = path, descriptor, 0, bytearray()
 

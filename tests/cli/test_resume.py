@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -191,6 +192,27 @@ def test_a_full_disk_ends_with_4_and_what_is_on_it_stays_valid(shell: Shell, sma
         assert shell(*flags).code == 0
     assert len(results(small_disk / "out")) == 200
     assert len(served.asked) < 200 + asked, "what landed before is not asked for again"
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_journal_removed_under_a_run_ends_it_with_4_at_once(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """What lands there is lost, so no further call is paid for; exit 0 would say that all is there."""
+
+    async def say(peer: Peer, asked: Asked) -> None:
+        del asked
+        await asyncio.sleep(0.1)
+        await peer.say(reply())
+
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "row {row}"}}\n' for row in range(400)))
+    with endpoint(say) as served:
+        slowly = ("--set", "limits.concurrency=4", *workers)
+        started = process(tmp_path, ("run", "rows.jsonl", "--model", "m", "--base-url", served.base_url, "--out", "out", *slowly))
+        _until(lambda: len(served.asked) > 8)
+        shutil.rmtree(tmp_path / "out" / "journal")
+        done = ended(started)
+    assert done.code == 4, done.err
+    assert "removed" in done.err
+    assert len(served.asked) < 200, "nothing more is paid for"
 
 
 def test_a_folder_that_cannot_be_written_ends_with_4(shell: Shell) -> None:

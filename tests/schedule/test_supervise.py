@@ -87,6 +87,24 @@ def test_what_stopped_a_run_outranks_its_figures(home: Home, stage: Stage, reaso
     assert (row["exit_code"], row["stopped"], row["gates"]) == (code, "x", None)
 
 
+def test_rows_that_are_missing_for_no_reason_are_4(home: Home, stage: Stage) -> None:
+    """Nothing stopped the run and its journal lacks rows; the figures of the rest count for nothing."""
+    stage.summary["rows"]["landed"] = 97
+    ended = supervisor(home).run()
+    assert ended.exit_code == 4
+    assert "3 of 100 rows are not in its journal" in str(ended.error)
+    assert home.rows()[0]["exit_code"] == 4
+
+
+def test_rows_that_nobody_asked_for_are_not_missing(home: Home, stage: Stage) -> None:
+    """A pilot calls a few rows, and a run whose answer is known leaves the rest."""
+    stage.summary["rows"]["landed"] = 97
+    pilot = Supervisor(job(GATES), Options(root=home.path.parent, only=frozenset(range(97))), {})
+    assert pilot.run().exit_code == 0
+    stage.summary = {**summary_of(6), "rows": stage.summary["rows"], "stop_when": {"known": True}}
+    assert supervisor(home).run().exit_code == 0
+
+
 def test_too_many_errors_outrank_a_failed_gate_which_is_told_all_the_same(home: Home, stage: Stage) -> None:
     stage.summary = errored(summary_of(5, accuracy=0.1), 6)
     ended = supervisor(home).run()

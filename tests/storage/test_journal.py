@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -59,6 +60,36 @@ def test_flush_returns_once_everything_is_durable(tmp_path: Path, attempt: MakeA
             assert index.count == 100  # another reader sees it while the writer lives
     assert told[-1] == 100
     assert told == sorted(told)
+
+
+def test_a_removed_segment_is_noticed_at_the_next_sync(tmp_path: Path, attempt: MakeAttempt) -> None:
+    """What is written to it would be lost at the end, unseen, with all that was paid for until then."""
+    journal = Journal(tmp_path / "journal")
+    journal.append(attempt(0))
+    journal.flush()
+    shutil.rmtree(tmp_path / "journal")
+    journal.append(attempt(1))
+    with pytest.raises(StorageError, match="was removed"):
+        journal.flush()
+    with pytest.raises(StorageError, match="was removed"):
+        journal.append(attempt(2))
+    with pytest.raises(StorageError, match="was removed"):
+        journal.close()
+
+
+def test_a_file_system_that_counts_no_links_loses_nothing(
+    tmp_path: Path, attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.fstat
+
+    def linkless(descriptor: int) -> os.stat_result:
+        return os.stat_result((*stat(descriptor)[:3], 0, *stat(descriptor)[4:]))
+
+    monkeypatch.setattr(os, "fstat", linkless)
+    with Journal(tmp_path) as journal:
+        journal.append(attempt(0))
+        journal.flush()
+    assert landed(tmp_path) == [0]
 
 
 def test_attempts_before_the_final_one_are_kept_in_order(tmp_path: Path, attempt: MakeAttempt) -> None:
