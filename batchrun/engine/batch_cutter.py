@@ -78,6 +78,12 @@ class Cutter:
         """Whether no call is left."""
         return self._source is None and not self._ahead
 
+    def look_ahead(self) -> bool:
+        """Return whether a call is left, having taken the next one from the source where that is the only way to know."""
+        if not self._ahead and (request := self._next()) is not None:
+            self._ahead.append(request)
+        return bool(self._ahead)
+
     def feed(self, source: Iterator[Request]) -> None:
         """Go on with the calls of another source; the one before must be exhausted."""
         self._source = source

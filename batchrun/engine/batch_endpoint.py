@@ -2,7 +2,8 @@
 
 `POST/GET /v1/messages/batches`, `GET …/{id}`, `POST …/{id}/cancel`, `GET …/{id}/results`, as the API documents them.
 Results are read line by line as they come, whatever the file's size; `results_url` is not followed, since it may
-name another origin. Refuses to know what a batch is for, when to ask again, and what anything costs.
+name another origin. A 2xx reply that cannot be read is somebody else's (a proxy's page) or was cut: one may ask again, and
+must not submit again. Refuses to know what a batch is for, when to ask again, and what anything costs.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from batchrun.engine.attempt import NEVER_SENT
-from batchrun.records import Ended, Failure
+from batchrun.records import Ended, Failure, Retry
 from batchrun.transport.base import Receiver, SmallReply
 from batchrun.wire.content import ContentDecoder, DamagedError, TooLargeError
 from batchrun.wire.status import Oddity, classify_end, classify_http, classify_oddity
@@ -95,7 +97,7 @@ class BatchEndpoint:
     async def create(self, body: bytes) -> BatchStatus | Refusal:
         """Submit a batch."""
         reply = await self._transport.request("POST", BATCHES_PATH, body, once=True)
-        found = _one(reply)
+        found = _one(reply, unreadable="stop_run")
         if isinstance(found, BatchStatus):
             return found
         return Refusal(found, reply.status in NEVER_ACCEPTED or (reply.status is None and reply.ended.how in NEVER_SENT))
@@ -215,16 +217,16 @@ class Lines:
         self.done = True
 
 
-def _one(reply: SmallReply) -> BatchStatus | Failure:
-    """Return the batch that a reply describes."""
-    found = _read(reply, _status)
+def _one(reply: SmallReply, *, unreadable: Retry = "retry") -> BatchStatus | Failure:
+    """Return the batch that a reply describes; see `_read`."""
+    found = _read(reply, _status, unreadable=unreadable)
     if isinstance(found, BatchStatus) and _ID.fullmatch(found.id) is None:
         return Failure(kind="unknown_shape", retry="stop_run", message=f"a batch with an unusable id: {found.id[:60]!r}")
     return found
 
 
-def _read(reply: SmallReply, decode: Callable[[bytes], Found]) -> Found | Failure:
-    """Return what a reply holds, or why it holds nothing."""
+def _read(reply: SmallReply, decode: Callable[[bytes], Found], *, unreadable: Retry = "retry") -> Found | Failure:
+    """Return what a reply holds, or why it holds nothing; `unreadable` says what follows from one that makes no sense."""
     if reply.status is None:
         return classify_end(reply.ended, status=None)
     if not 200 <= reply.status < 300:
@@ -238,4 +240,4 @@ def _read(reply: SmallReply, decode: Callable[[bytes], Found]) -> Found | Failur
         if reply.ended.how != "complete":
             return classify_end(reply.ended, status=reply.status)
         oddity = Oddity("unknown_shape", "the reply is not what the Batches endpoint is documented to say")
-        return classify_oddity(oddity, status=reply.status)
+        return replace(classify_oddity(oddity, status=reply.status), retry=unreadable)

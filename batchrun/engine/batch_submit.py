@@ -37,6 +37,7 @@ class Submitter:
         """Begin with no calls."""
         self.at = 0.0
         self.read = 0
+        self.unreadable: EndpointRefused | None = None  # what the last submission was answered with: there is no other one
         self._wiring = wiring
         self._batches = batches
         self._lander = lander
@@ -55,6 +56,13 @@ class Submitter:
     def starved(self) -> bool:
         """Whether there are calls, and was no money for the next one."""
         return self._cutter.starved
+
+    @property
+    def in_vain(self) -> EndpointRefused | None:
+        """Return why calls that are left are not submitted; None where none is left, whatever the last answer was."""
+        if self.unreadable is None or not (self._lander.again or self._cutter.look_ahead()):
+            return None
+        return self.unreadable
 
     def paid_back(self) -> None:
         """Take note that there is money again."""
@@ -103,7 +111,7 @@ class Submitter:
         if failure.retry == "retry":
             self._wait(failure)
         else:  # nothing that is sent will be answered better
-            self._lander.ending = self._lander.ending or refused(failure)
+            self.unreadable = refused(failure)
 
     def _intent(self, key: str, chunk: Chunk) -> Intent:
         """Return what is written down of a batch."""

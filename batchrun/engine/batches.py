@@ -119,6 +119,8 @@ class BatchEngine:
             raise self._lander.ending
         if self._wiring.cancel:
             return False
+        if (error := self._submitter.in_vain) is not None:
+            raise error
         if self._submitter.starved:
             raise budget_reached(str(self._wiring.landing.budget))
         return self._submitter.wanted
@@ -139,7 +141,9 @@ class BatchEngine:
 
     def _may_submit(self) -> bool:
         """Whether anything may be submitted, sooner or later."""
-        return self._stopped is None and self._lander.ending is None and not self._wiring.cancel
+        if self._stopped is not None or self._lander.ending is not None or self._submitter.unreadable is not None:
+            return False
+        return not self._wiring.cancel
 
     # What is there already.
 
@@ -178,7 +182,8 @@ class BatchEngine:
         known = {submission.id for submission in self._batches.ledger.submissions.values() if submission.id is not None}
         found = await self._search.look(known, self._wiring.clocks.wall())
         if isinstance(found, Failure):
-            if found.retry == "retry":
+            no_list = found.kind == "unknown_shape" and self._wiring.resubmit  # then what cannot be found is made anew
+            if found.retry == "retry" and not no_list:
                 self._search_pace.at = self._loop.time() + self._wait_after(found, self._search_patience)
                 return
             found = self._search.give_up(f"the endpoint does not list its batches: {describe(found)}")

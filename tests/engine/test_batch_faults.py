@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -150,6 +150,54 @@ def test_an_answer_to_a_submission_that_cannot_be_read_is_the_last_submission(tm
     assert "who knows" in str(summary.stopped)
     assert len(life.world.batches) == 1
     assert life.landed() == set(life.world.paid()), "what it has brought is kept"
+
+
+def test_an_unreadable_answer_to_the_last_submission_ends_nothing_once_it_is_found(tmp_path: Path, virtual_time: Run) -> None:
+    """No call is left that would have to be submitted, so the run is done and not refused."""
+
+    class BabblingAtLast(World):
+        async def create(self, body: bytes) -> BatchStatus | Refusal:
+            created = await super().create(body)
+            if sum(len(made.kinds) for made in self.batches.values()) < CALLS:
+                return created
+            return Refusal(Failure(kind="unknown_shape", retry="stop_run", message="who knows"), certain=False)
+
+    life, summary = virtual_time(alone(BabblingAtLast, tmp_path))
+    assert summary.stopped is None
+    assert life.landed() == set(range(CALLS))
+    assert life.world.paid() == dict.fromkeys(range(CALLS), 1)
+
+
+@pytest.mark.parametrize(("pages", "resubmit", "ends"), [(3, False, True), (10**6, False, False), (10**6, True, True)])
+def test_a_list_that_cannot_be_read_is_asked_for_again(
+    pages: int,
+    resubmit: bool,  # noqa: FBT001 - a parameter
+    ends: bool,  # noqa: FBT001 - a parameter
+    tmp_path: Path,
+    virtual_time: Run,
+) -> None:
+    """For as long as any call that fails; `--resubmit` does not wait for what may be no list of batches at all."""
+
+    class Unlisted(World):
+        submitted = looks = 0
+
+        async def create(self, body: bytes) -> BatchStatus | Refusal:
+            self.submitted += 1
+            return Refusal(CUT, certain=False) if self.submitted == 1 else await super().create(body)
+
+        async def recent(self, since: float) -> AsyncGenerator[BatchStatus | Failure, None]:
+            self.looks += 1
+            if self.looks <= pages:
+                yield Failure(kind="unknown_shape", retry="retry", message="a page")
+                return
+            async for batch in super().recent(since):
+                yield batch
+
+    life, summary = virtual_time(alone(Unlisted, tmp_path, resubmit=resubmit))
+    assert isinstance(summary.stopped, EndpointRefused) is not ends
+    assert (life.landed() == set(range(CALLS))) is ends
+    assert resubmit or life.world.looks > 3
+    assert not resubmit or life.world.looks == 1
 
 
 @pytest.mark.parametrize("call", ["show", "create"])
