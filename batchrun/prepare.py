@@ -183,6 +183,7 @@ def prepared(job: Job, options: Options) -> Iterator[Parts]:
             if identity.dataset != before.identity.dataset:
                 told["asked"] = _kept_rows(job, dataset, before)
         else:
+            folder.require_new()
             manifest = _new_manifest(job, options, folder, identity, now)
             told["asked"] = _asked(checked or _require_sendable(job, dataset))
         rows = dataset.count()

@@ -21,6 +21,7 @@ from batchrun.storage.index import AGAIN
 from batchrun.storage.journal import RESERVE_SUFFIX, Journal, JournalIndex
 from batchrun.storage.lock import Lock
 from batchrun.storage.manifest import Identity, Manifest, read_manifest, require_same, write_manifest
+from batchrun.storage.segment import SUFFIX
 from batchrun.storage.trouble import translated
 
 LOCK_NAME = "lock"
@@ -140,6 +141,16 @@ class RunFolder(Struct, frozen=True):
     def require_same(self, now: Identity, *, force: bool = False) -> None:
         """Raise `UsageError` if the journal here holds answers to something else than `now`, or with `force` to another place."""
         require_same(self.read_manifest().identity, now, force=force)
+
+    def require_new(self) -> None:
+        """Raise `UsageError` if answers lie here and nothing says to what: `run.json` is gone, so they are nobody's."""
+        with translated(self.journal, "read"):
+            written = any(path.stat().st_size for path in self.journal.glob(f"*{SUFFIX}"))
+        if written:
+            raise UsageError(
+                f"{self.path}: has a journal and no {MANIFEST_NAME}, so nothing says which run its answers are of",
+                hint="give --out another folder, or put its run.json back",
+            )
 
     def open_journal(self, writer: str = "local", *, secrets: Sequence[Secret] = ()) -> Journal:
         """Begin a segment of this run's journal, which `secrets` never reach. Raises `StorageError`."""

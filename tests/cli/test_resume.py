@@ -159,6 +159,25 @@ def test_another_dataset_and_another_choice_of_it_are_too_much_at_once(shell: Sh
     assert len(served.asked) == 2
 
 
+def test_a_journal_whose_manifest_is_gone_is_not_taken_over(shell: Shell) -> None:
+    """Its answers would be scored as those of whatever job comes along; nothing of it is touched, with --force neither."""
+    with endpoint() as served:
+        flags = ("--model", "m", "--base-url", served.base_url, "--out", "out")
+        assert shell("run", shell.write("rows.jsonl", {"prompt": "row 0"}), *flags).code == 0
+        before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file() and path.name != "lock"}
+        manifest = before.pop(Path("out/run.json"))
+        Path("out/run.json").unlink()
+        other = shell.write("other.jsonl", {"prompt": "another question"})
+        for force in ((), ("--force",)):
+            refused = shell("run", other, *flags, *force)
+            assert refused.code == 2, refused.err
+            assert "no run.json" in refused.err
+        assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file() and path.name != "lock"} == before
+        Path("out/run.json").write_bytes(manifest)
+        assert shell("resume", "out").code == 0
+    assert len(served.asked) == 1
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Yield a folder on a disk of its own that holds little."""

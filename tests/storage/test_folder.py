@@ -110,6 +110,20 @@ def test_a_run_opens_its_journal(tmp_path: Path, attempt: Callable[..., Attempt]
         assert index.landed(0)
 
 
+def test_a_journal_without_a_manifest_is_nobodys(tmp_path: Path, attempt: Callable[..., Attempt]) -> None:
+    """Segments in which nothing was written say nothing, and a run that has just begun has none."""
+    folder = RunFolder.create(tmp_path, "weather", "a")
+    folder.require_new()
+    folder.journal.mkdir()
+    (folder.journal / "local-000001.journal").touch()
+    folder.require_new()
+    with folder.open_journal() as journal:
+        journal.append(attempt(0))
+    with pytest.raises(UsageError, match=r"no run\.json") as caught:
+        folder.require_new()
+    assert "--out another folder" in str(caught.value.hint)
+
+
 def test_runs_of_a_job_are_listed_oldest_first(tmp_path: Path) -> None:
     for name in ("20261122T2", "20261122T1"):
         RunFolder.create(tmp_path, "weather", name).write_manifest(manifest())
