@@ -98,7 +98,7 @@ def _file(
     target = out or source.with_name(f"{source.stem}.scored{source.suffix}")
     marked = score_file(source, target, scoring, {ours: theirs for ours, _, theirs in pairs})
     if json_:
-        print_json(marked)
+        print_json({"out": str(marked.out), "rows": marked.rows, "accuracy": marked.accuracy, "metrics": marked.metrics})
     elif not quiet:
         click.echo(f"{marked.rows:,} rows, accuracy {interval(marked.accuracy)} over {marked.accuracy['n']:,} scored")
         for outcome, number in marked.metrics["outcomes"].items():
