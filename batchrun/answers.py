@@ -88,11 +88,15 @@ class _Judge:
         if self.rows == 0:
             self._require_columns(record)
         self.rows += 1
+        calls = self._json(record, "tool_calls")  # as text: in values a key that is there twice would be there once
         reply = reply_from_calls(
-            self._value(record, "tool_calls"), text=self._word(record, "text"), stop_reason=self._word(record, "stop_reason")
+            calls.decode() if isinstance(calls, bytes) else calls,
+            text=self._word(record, "text"),
+            stop_reason=self._word(record, "stop_reason"),
         )
         score = self._scorer.score(self._json(record, "expected"), self._json(record, "tools"), reply)
-        tags = self._value(record, "tags")
+        told = self._json(record, "tags")
+        tags = None if told is None else _decode(told)
         self.metrics.add(
             score,
             row=record.index,
@@ -134,12 +138,6 @@ class _Judge:
             inner: str = _decode(text)
             return inner if inner.strip() else None
         return None if text == b"null" else text
-
-    def _value(self, record: Record, name: str) -> Any:
-        text = self._json(record, name)
-        if text is None:
-            return None
-        return text if name == "tool_calls" and isinstance(text, str) else _decode(text)
 
     def _word(self, record: Record, name: str) -> str | None:
         raw = record.fields.get(self._columns.get(name, name))

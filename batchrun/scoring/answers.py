@@ -7,7 +7,7 @@ a reply of the `{name, input}` list of an answers file made elsewhere. This modu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from batchrun.scoring.values import MAX_ANSWER_DEPTH, Json, NotJson, decode
 from batchrun.wire.arguments import Parsed, parse_arguments
 
 _encoder: Final = msgspec.json.Encoder(decimal_format="number")
+_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -42,19 +43,16 @@ def read_calls(reply: Reply, tools: ToolSet) -> list[Call]:
     return [_call(number, use, tools.tools.get(use.name)) for number, use in enumerate(reply.tool_uses, 1)]
 
 
-def reply_from_calls(calls: Sequence[Any] | str | None, *, text: str | None = None, stop_reason: str | None = None) -> Reply:
+def reply_from_calls(calls: Any, *, text: str | None = None, stop_reason: str | None = None) -> Reply:
     """Return a reply with these calls, `{name, input}` each (or the JSON text of them), `input` an object or its JSON text.
 
-    Fields of a `results.parquet` call (`id`, `raw`, `error`) are kept. A call that is no object, or has no name, is a
-    call with broken arguments. `stop_reason` None: not told.
+    Fields of a `results.parquet` call (`id`, `raw`, `error`) are kept. What is no list is the one call; None is none. A call
+    that is no object, or has no name, is a call with broken arguments. `stop_reason` None: not told.
     """
     if isinstance(calls, str):
-        try:
-            calls = decode(calls, depth=MAX_ANSWER_DEPTH) if calls.strip() else []
-        except NotJson:
-            calls = [None]
-        calls = calls if isinstance(calls, list | None) else [calls]
-    uses = tuple(_use(call) for call in calls or ())
+        calls = _spelled(calls)
+    listed = calls if isinstance(calls, list | tuple) else () if calls is None else (calls,)
+    uses = tuple(map(_use, listed))
     return Reply(form="anthropic_json", text=text or "", tool_uses=uses, stop_reason=stop_reason, usage=Usage())
 
 
@@ -70,6 +68,28 @@ def _call(number: int, use: ToolUse, tool: Tool | None) -> Call:
             arguments, error = None, "not_object"
     valid = arguments is not None and (tool is None or tool.valid(arguments))
     return Call(number, use.name, arguments, error or None, tool, valid)
+
+
+def _spelled(text: str) -> Any:
+    """Return the calls that a text spells; one with a key that is there twice has broken arguments, as on the wire."""
+    if not text.strip():
+        return None
+    try:
+        calls = decode(text, depth=MAX_ANSWER_DEPTH)
+    except NotJson:
+        return [None]
+    if calls is None:
+        return None
+    if not isinstance(calls, list):
+        text, calls = f"[{text}]", [calls]
+    return [_strict(call, bytes(item).decode()) for call, item in zip(calls, _items(text), strict=True)]
+
+
+def _strict(call: Any, text: str) -> Any:
+    """Return a call, or in its place one whose arguments are broken where its text breaks the wire's rules."""
+    if isinstance(call, dict) and call.get("input") is not None and parse_arguments(text).error == "invalid_json":
+        return {**call, "input": None, "error": "invalid_json"}
+    return call
 
 
 def _use(call: Any) -> ToolUse:

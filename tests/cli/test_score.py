@@ -18,3 +18,21 @@ def test_the_figures_of_a_file_as_json(shell: Shell) -> None:
     told = json.loads(ended.out)
     assert (told["out"], told["rows"], told["accuracy"]["value"]) == ("answers.scored.jsonl", 1, 1.0)
     assert told["metrics"]["outcomes"] == {"correct": 1}
+
+
+@pytest.mark.parametrize(
+    ("calls", "outcome"),
+    [
+        ('{"name": "f", "input": {}}', "correct"),
+        ('"{\\"name\\": \\"f\\", \\"input\\": {}}"', "correct"),
+        ("null", "missing_call"),
+        ("5", "invalid_json"),
+        ("true", "invalid_json"),
+        ('[{"name": "f", "input": {"a": 1, "a": 2}}]', "invalid_json"),
+    ],
+)
+def test_whatever_stands_for_the_calls_gets_a_verdict(shell: Shell, calls: str, outcome: str) -> None:
+    source = shell.write("answers.jsonl", f'{{"expected": {json.dumps(EXPECTED)}, "tool_calls": {calls}}}')
+    ended = shell("score", source)
+    assert ended.code == 0, ended.err
+    assert outcome in ended.out

@@ -214,6 +214,21 @@ def test_a_call_as_the_results_file_has_it_is_read() -> None:
     assert reply_from_calls([{"name": "f", "input": {"a": object()}}]).tool_uses[0].input is None
 
 
+@pytest.mark.parametrize("given", [{"name": "f", "input": {}}, '{"name": "f", "input": {}}', ' [{"name": "f", "input": "{}"}]'])
+def test_one_call_is_a_call_in_whatever_form_it_stands(given: object) -> None:
+    assert [(use.name, use.input, use.error) for use in reply_from_calls(given).tool_uses] == [("f", "{}", None)]
+
+
+@pytest.mark.parametrize("given", [5, True, 0, "5", "false", '"f"'])
+def test_what_is_no_call_is_a_broken_one(given: object) -> None:
+    assert [use.error for use in reply_from_calls(given).tool_uses] == ["not_object"]
+
+
+def test_a_key_that_is_there_twice_breaks_its_own_call_alone() -> None:
+    uses = reply_from_calls('[{"name": "f", "input": {"a": {"b": 1, "b": 2}}}, {"name": "g", "input": {"a": 1}}]').tool_uses
+    assert [(use.name, use.error) for use in uses] == [("f", "invalid_json"), ("g", None)]
+
+
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '{"a": NaN}', '{"a": 1} x', "[1]", '{"a": 1e999}'])
 def test_an_answer_file_is_read_as_strictly_as_the_wire(score: Any, text: str) -> None:
     assert score([PLAIN], [{"name": "f", "input": text}]).outcome == "invalid_json"
