@@ -447,6 +447,17 @@ def _contradictions(job: Job, file: str | None) -> list[Problem]:
         found.append(Problem(message="give `cron` or `every_s`, not both", file=file, field="schedule"))
     if job.limits.max_cost_usd is not None and job.limits.max_cost_usd <= 0:
         found.append(Problem(message="must be more than 0", file=file, field="limits.max_cost_usd"))
+    models = job.request.model
+    found.extend(
+        Problem(
+            message=f"{model!r} is there twice",
+            file=file,
+            field=f"request.model[{place}]",
+            hint="to ask it several times, set `request.repeat`",
+        )
+        for place, model in enumerate(models)
+        if model in models[:place]
+    )
     if job.scoring.stop_when is not None:
         found.extend(_stopping_contradictions(job, job.scoring.stop_when, file))
     reserved = {"model", "messages", "stream"} & set(job.request.params)

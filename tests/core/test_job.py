@@ -107,6 +107,14 @@ def test_values_that_contradict_each_other_are_refused() -> None:
     assert problems(text).keys() == {"name", "endpoint.base_url", "schedule", "limits.max_cost_usd", "request.params.stream"}
 
 
+def test_a_model_that_is_there_twice_would_be_billed_twice_and_is_refused() -> None:
+    text = MINIMAL + '[request]\nmodel = ["x", "y", "x"]\n'
+    assert problems(text) == {"request.model[2]": "'x' is there twice"}
+    with pytest.raises(JobError) as caught:
+        with_overrides(parse_job(MINIMAL), [("request.model", ["x", "x"])])
+    assert "repeat" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("text", ["name = ", "a = " + "[" * 5000])
 def test_text_that_is_no_toml_is_one_problem(text: str) -> None:
     assert "not valid TOML" in problems(text)[None]
