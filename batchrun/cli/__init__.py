@@ -141,8 +141,10 @@ def show_error(error: BatchrunError) -> None:
 
 
 def _say(label: str, paint: str, text: str) -> None:
-    """Print one labelled line on stderr, in colour where that is wanted."""
-    click.echo(click.style(f"{label}: ", fg=paint, bold=True) + text, err=True, color=colour(sys.stderr))
+    """Print one labelled line on stderr, in colour where that is wanted; words of a dataset or an endpoint only show."""
+    from batchrun.visible import visible
+
+    click.echo(click.style(f"{label}: ", fg=paint, bold=True) + str(visible(text)), err=True, color=colour(sys.stderr))
 
 
 def colour(stream: object) -> bool:

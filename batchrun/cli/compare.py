@@ -10,6 +10,7 @@ import click
 from batchrun.cli.options import print_json
 from batchrun.errors import GateFailed
 from batchrun.report.words import milliseconds, money, percent
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.statistics.clustered import Estimate
@@ -44,7 +45,7 @@ def command(run_a: str, run_b: str, alpha: float, fail_if: str | None, flips: in
         print_json(comparison)
     else:
         for line in _lines(comparison, before, after, flips):
-            click.echo(line)
+            click.echo(visible(line))
     if fail_if == "worse" and comparison.worse() and comparison.overall is not None:
         overall = comparison.overall
         raise GateFailed(f"{run_b} is worse than {run_a}: {overall.difference.value:+.1%}, p = {overall.p_value:.3g}")

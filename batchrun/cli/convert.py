@@ -8,6 +8,7 @@ import click
 
 from batchrun.cli import colour
 from batchrun.cli.options import print_json
+from batchrun.visible import visible
 
 
 @click.command("convert", epilog="Example: batchrun convert BFCL_v4_parallel.json --from bfcl -o parallel.jsonl")
@@ -55,7 +56,7 @@ def command(
             f"{click.style('warning', fg='yellow')}: {LOSSES.get(name, name)} ({name}), {number:,}×", color=colour(sys.stdout)
         )
     for reason, number in sorted(report.reasons.items()):
-        click.echo(f"{click.style('rejected', fg='red')}: {reason}, {number:,}×", color=colour(sys.stdout))
+        click.echo(f"{click.style('rejected', fg='red')}: {visible(reason)}, {number:,}×", color=colour(sys.stdout))
     click.echo(
         f"{report.rows:,} rows of {report.format} → {report.out}" + (f"; {report.rejected:,} rejected" if report.rejected else "")
     )

@@ -13,6 +13,7 @@ import click
 from batchrun.cli.options import print_json
 from batchrun.errors import UsageError
 from batchrun.report.words import count, money
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.pricing.book import PriceBook
@@ -119,7 +120,7 @@ def _write(parts: Sequence[Repriced], whole: Repriced, format_: str, output: str
 
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
     else:
-        text = "\n".join(_table(parts, whole, changed=changed)) + "\n"
+        text = "\n".join(map(visible, _table(parts, whole, changed=changed))) + "\n"
     if output is None:
         click.echo(text, nl=False)
         return

@@ -10,6 +10,7 @@ import click
 
 from batchrun.cli.options import JobFlags, job_flags, print_json
 from batchrun.report.words import count, duration, money
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.estimation.forecast import JobEstimate
@@ -83,15 +84,15 @@ def _lines(made: JobEstimate) -> Iterator[str]:
     yield ""
     yield from _table(made)
     for model in made.total.unpriced:
-        yield click.style(f"no price is known for {model}: the cost is unknown", fg="yellow", bold=True)
+        yield click.style(f"no price is known for {visible(model)}: the cost is unknown", fg="yellow", bold=True)
         yield "hint: name one with [[prices.models]], or the model it is priced as under [prices.aliases]"
     yield ""
     for one in made.models if len(made.models) > 1 and made.pilot is None else ():
         cost = one.estimate.messages.cost
-        yield f"{one.model}: {_money(cost, one.estimate.currency)}"
+        yield f"{visible(one.model)}: {_money(cost, one.estimate.currency)}"
     if made.pilot is None:
         for one in made.models:
-            name = f" ({one.model})" if len(made.models) > 1 else ""
+            name = f" ({visible(one.model)})" if len(made.models) > 1 else ""
             yield f"input{name}: {one.input_source}; output: {one.output_source}"
         yield f"latency: {made.latency_source}; low and high are a bracket, not an interval"
     yield from made.notes

@@ -16,6 +16,7 @@ from batchrun.cli.process import load_numpy
 from batchrun.cli.progress import ProgressView
 from batchrun.cli.table import show_summary
 from batchrun.errors import BatchrunError
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.job import Job
@@ -76,7 +77,7 @@ def _said(job: Job, supervisor: Supervisor) -> Iterator[bool]:
     finally:
         for warning in supervisor.warnings:
             if log is None:
-                click.echo(click.style("warning: ", fg="yellow") + warning, err=True, color=colour(sys.stderr))
+                click.echo(click.style("warning: ", fg="yellow") + str(visible(warning)), err=True, color=colour(sys.stderr))
             else:
                 log.event("warning", "warning", reason=warning)
     if log is not None:

@@ -10,6 +10,7 @@ import click
 
 from batchrun.cli.options import print_json
 from batchrun.errors import UsageError
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.schedule.history import Home
@@ -73,12 +74,12 @@ def _show(home: Home, last: int, html: Path | None, *, simulated: bool, json_: b
         print_json({"baseline": home.baseline(), "runs": shown, "trends": found_trends, "changes": found_changes})
         return
     for line in _table(shown, home.baseline()):
-        click.echo(line)
+        click.echo(visible(line))
     click.echo()
     for trend in found_trends:
-        click.echo(f"{trend.name:<28} {trend.line}  {trend.words}")
+        click.echo(visible(f"{trend.name:<28} {trend.line}  {trend.words}"))
     for change in found_changes:
-        click.echo(f"changed: {change.words}")
+        click.echo(visible(f"changed: {change.words}"))
     left = len(runs(rows)) - len(grouped)
     if left:
         click.echo(f"{left:,} more runs in the history (--last, --simulated)")

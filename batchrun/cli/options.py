@@ -119,7 +119,10 @@ def print_json(value: object) -> None:
     """Print one value as JSON on stdout: data for machines, money as decimal text."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    from batchrun.visible import HIDDEN
+
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo(HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text))  # the same value, and a terminal does nothing
 
 
 def interactive() -> bool:

@@ -11,6 +11,7 @@ import click
 
 from batchrun.cli.options import print_json
 from batchrun.errors import BatchrunError, UsageError
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.records import Row, Sample
@@ -153,14 +154,14 @@ def samples_of(folder: Path) -> Samples | None:
         if dataset.digest() != manifest.identity.dataset:
             raise UsageError(f"{dataset.location} has changed since the run")
     except (BatchrunError, OSError) as error:
-        click.echo(f"the prompts are left out: {error}", err=True)
+        click.echo(visible(f"the prompts are left out: {error}"), err=True)
         return None
 
     def samples(start: int) -> Iterable[Sample]:
         try:
             yield from dataset.samples(start)
         except BatchrunError as error:
-            click.echo(f"some prompts are left out: {error}", err=True)
+            click.echo(visible(f"some prompts are left out: {error}"), err=True)
 
     return samples
 

@@ -11,6 +11,7 @@ import click
 
 from batchrun.cli.options import print_json
 from batchrun.errors import UsageError
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.schedule.entry import Entry
@@ -109,7 +110,7 @@ def _status(entries: list[Entry], *, json_: bool) -> None:
     if json_:
         print_json(value)
     else:
-        click.echo("\n".join(lines(value)))
+        click.echo(visible("\n".join(lines(value))))
 
 
 def _serve(entries: list[Entry], max_jobs: int, per_endpoint: int, grace: float, status_port: int | None) -> None:
@@ -154,5 +155,5 @@ def _say(line: str) -> None:
     """Print one line of the scheduler's log, with the time, on stderr."""
     from datetime import UTC, datetime
 
-    click.echo(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", err=True)
+    click.echo(f"{datetime.now(UTC).isoformat(timespec='seconds')} {visible(line)}", err=True)
     sys.stderr.flush()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchrun.cli import colour
 from batchrun.report.words import count, interval, milliseconds, money
+from batchrun.visible import all_visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +26,7 @@ def show_summary(summary: Summary) -> None:
     """Print the closing table of one run on stderr."""
     from rich.console import Console
 
+    summary = all_visible(summary)
     console = Console(stderr=True, no_color=not colour(sys.stderr), highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = 120

@@ -22,6 +22,7 @@ from batchrun.errors import BatchrunError, StorageError
 from batchrun.job import Job, Observe
 from batchrun.observe.redaction import Redactor, redactor_of
 from batchrun.records import Attempt
+from batchrun.visible import visible
 
 Level = Literal["info", "warning", "error"]
 
@@ -49,7 +50,7 @@ class EventLog:
             told = self._redactor.clean({**self._base, **fields})
             self._write(_encode({"ts": moment, "level": level, "event": name, **told}).decode())
         elif self._format == "text" and words is not None:
-            self._write(self._redactor.text(f"{level}: {words}"))
+            self._write(self._redactor.text(f"{level}: {visible(words)}"))
 
     def close(self) -> None:
         """Close the file."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable
 from functools import cache
 from itertools import chain
@@ -21,9 +20,8 @@ from markupsafe import Markup, escape
 from batchrun import __version__
 from batchrun.report import words
 from batchrun.storage import user_cache
+from batchrun.visible import visible
 
-HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Characters that act without being seen. Python calls none of them printable."""
 _LOADER: Final = jinja2.PackageLoader("batchrun.report")
 POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; script-src {script}; form-action {form}"
@@ -105,13 +103,6 @@ def source(name: str) -> str:
     return _LOADER.get_source(environment(), name)[0]
 
 
-def visible(value: Any) -> Any:
-    """Return text with every character that acts without being seen in place of itself: `␀`, `⟦U+202E⟧`."""
-    if type(value) is not str or value.isprintable():
-        return value
-    return HIDDEN.sub(_named, value)
-
-
 def for_each(pattern: str, lines: Iterable[Iterable[str]]) -> Markup:
     """Return `pattern`, HTML of a template with a `%s` for every text, once for each of `lines`.
 
@@ -122,13 +113,6 @@ def for_each(pattern: str, lines: Iterable[Iterable[str]]) -> Markup:
         return Markup()
     cells = iter(str(escape("\0".join(texts))).split("\0"))  # no visible text has a NUL in it
     return Markup("".join(pattern % line for line in zip(*[cells] * pattern.count("%s"), strict=True)))  # noqa: S704 - escaped
-
-
-def _named(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"⟦U+{code:04X}⟧"
 
 
 def _digest(code: str) -> str:

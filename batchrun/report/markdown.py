@@ -13,9 +13,9 @@ from typing import Any, Final
 from batchrun.records import Row
 from batchrun.report import figures, words
 from batchrun.report.call_diff import cut
-from batchrun.report.html import visible
 from batchrun.report.page_rows import OTHERS
 from batchrun.statistics.compare import Comparison
+from batchrun.visible import visible
 
 WORST: Final = 10
 MOST_CHANGES: Final = 8

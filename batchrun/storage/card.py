@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from batchrun.storage.manifest import Manifest
 from batchrun.storage.trouble import translated
+from batchrun.visible import visible
 
 _SIZES: Final = (
     (1_000, "n<1K"),
@@ -106,8 +107,8 @@ def _body(title: str, rows: int, manifest: Manifest, figures: Mapping[str, str])
         *simulated,
         f"{rows} rows: one for each (row of the dataset, model, repeat), in the dataset's order.",
         "",
-        f"- models: {', '.join(f'`{name}`' for name in manifest.identity.models)}",
-        f"- dataset: `{Path(manifest.dataset).name}`, digest `{manifest.identity.dataset[:16]}`",
+        f"- models: {', '.join(f'`{visible(name)}`' for name in manifest.identity.models)}",
+        f"- dataset: `{visible(Path(manifest.dataset).name)}`, digest `{manifest.identity.dataset[:16]}`",
         f"- run: `{manifest.run_id}`, begun {manifest.started_at}",
         f"- made with batchrun {manifest.batchrun_version}",
         *([f"- prices: {manifest.price_book}, of {manifest.price_date}"] if manifest.price_book else []),
@@ -124,4 +125,4 @@ def _columns(schema: pa.Schema) -> list[str]:
 
 def _cell(text: str) -> str:
     """Return `text` fit for one cell of a Markdown table."""
-    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")
+    return str(visible(text)).replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")

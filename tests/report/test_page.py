@@ -14,9 +14,10 @@ import pytest
 
 from batchrun.records import Row, Sample
 from batchrun.report import charts, page
-from batchrun.report.html import HIDDEN, for_each, visible
+from batchrun.report.html import for_each
 from batchrun.report.page import render_run, run_values
 from batchrun.report.page_rows import RowSample, Sampled
+from batchrun.visible import visible
 from tests.report.conftest import MODEL, call, make_row, make_sample, make_summary, right_row
 
 HOSTILE = [
@@ -161,16 +162,6 @@ def test_hostile_text_in_every_field_stays_text(bad: str) -> None:
     assert hostile == harmless
     assert made.open == []
     assert made.text.count(str(visible(bad))) > 20
-
-
-def test_control_characters_and_overrides_show_themselves() -> None:
-    assert visible("a\x00b\x1b\u202ec\ud800\x7f") == "a␀b␛⟦U+202E⟧c\ufffd⟦U+007F⟧"
-    assert visible("line\nتab\t\u2028") == "line\nتab\t\u2028"
-
-
-def test_no_character_that_acts_unseen_counts_as_printable() -> None:
-    everything = map(chr, range(0x110000))
-    assert [one for one in everything if one.isprintable() and HIDDEN.match(one)] == []
 
 
 def test_lines_written_all_at_once_are_as_visible_and_as_escaped_as_any_text() -> None:
