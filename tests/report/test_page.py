@@ -256,3 +256,10 @@ def test_an_early_stop_says_what_it_saved(mixed_rows: list[Row]) -> None:
     early = {"known": True, "calls": {"planned": 3000, "made": 384, "saved": 2616}, "saved_usd": "3.81"}
     text = render_run(make_summary(mixed_rows, stop_when=early), sampled(mixed_rows))
     assert "384 of 3,000 calls were made: the answer is known. That saved 2,616 calls and about $3.81" in text
+
+
+def test_the_names_of_lines_keep_a_width_however_many_models_stand_beside_them(mixed_rows: list[Row]) -> None:
+    """Words may break anywhere on the page, so nothing else keeps such a column from the width of one letter."""
+    assert re.search(
+        r"^tbody th \{[^}]*min-width: 10\.5em;", render_run(make_summary(mixed_rows), sampled(mixed_rows)), re.MULTILINE
+    )
