@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,8 @@ from batchrun.errors import StorageError, UsageError
 from batchrun.statistics.compare import Answer, Comparison, Key, compare
 
 COLUMNS = ("id", "model", "repeat", "correct", "cluster", "tags", "cost_usd", "latency_ms")
+_SUMMARY: Final[dict[str, type]] = {"job": str, "run_id": str, "rows": dict, "models": list, "cost": dict, "errors": list}
+"""What every reader of a summary takes for granted."""
 
 
 def compare_runs(before: Mapping[str, Any], after: Mapping[str, Any], *, alpha: float, any_dataset: bool = False) -> Comparison:
@@ -44,11 +46,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Return a run's `summary.json`, its folder being where it is now. Raises `UsageError` where there is none."""
     path = folder / "summary.json"
     try:
-        summary: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        summary = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{folder}: is not the folder of a finished run: there is no {path.name}") from None
     except (OSError, msgspec.DecodeError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(summary, dict) or any(not isinstance(summary.get(name), kind) for name, kind in _SUMMARY.items()):
+        raise UsageError(f"{folder}: is not the folder of a finished run: its {path.name} is no summary of one")
     return {**summary, "folder": str(folder)}
 
 

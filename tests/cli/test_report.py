@@ -122,6 +122,14 @@ def test_wrong_use_says_what_to_type(runs: tuple[Path, Path], tmp_path: Path, ca
     assert call("view", tmp_path, "--no-open") == 2
 
 
+@pytest.mark.parametrize("content", ["null", "{}", "[]", '{"job": "x", "models": 5}'])
+def test_a_summary_that_is_none_is_no_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    for command in (("report", tmp_path), ("compare", tmp_path, tmp_path), ("report", tmp_path, "--format", "md")):
+        assert call(*command) == 2
+        assert "is not the folder of a finished run" in capsys.readouterr().err
+
+
 def test_view_serves_until_it_is_interrupted(runs: tuple[Path, Path], tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(runs[0], folder)

@@ -62,6 +62,7 @@ def summary_of(
         "rows": {"total": 100, **rows},
         "models": [model],
         "cost": {"total": "0.5", "unpriced": {}},
+        "errors": [],
     }
 
 
