@@ -85,12 +85,16 @@ class Home(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, job: Job, root: Path) -> Home:
-        """Return `root/<job>`, or the folder around `job.out` where that is named after the job (a run that is resumed)."""
+        """Return `root/<job>`, or the folder around `job.out` where that is named after the job (a run that is resumed).
+
+        Raises `StorageError`.
+        """
         if job.out is None:
             return cls(path=root / job.name)
         if is_remote(job.out):
             return cls(path=root / job.name, owned=False)
-        around = Path(os.path.normpath(Path(job.out).absolute())).parent
+        with translated(job.out, "find"):  # a relative path seen from a folder that was removed
+            around = Path(os.path.normpath(Path(job.out).absolute())).parent
         if around.name == job.name:
             return cls(path=around)
         return cls(path=root / job.name, owned=False)

@@ -49,6 +49,17 @@ def test_a_commit_is_what_the_environment_says() -> None:
     assert commit_of({"GIT_COMMIT": "1", "CI_COMMIT_SHA": "2"}) == "1"
 
 
+def test_a_relative_out_seen_from_a_removed_folder_is_an_error_of_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(StorageError, match="r/e: cannot find"):
+        Home.of(with_overrides(job(), [("out", "r/e")]), tmp_path)
+
+
 def test_a_failure_before_the_first_call_is_a_row_without_figures(home: Home, record: Record) -> None:
     record(0)
     moment = datetime(2025, 3, 2, 6, tzinfo=UTC)
