@@ -24,6 +24,8 @@ from batchrun.sources import open_dataset
 from batchrun.sources.record import Record
 from batchrun.statistics.clustered import ClusteredMean
 from batchrun.storage.atomic import replacing
+from batchrun.storage.folder import require_outside
+from batchrun.storage.trouble import translated
 
 NEEDED: Final = ("expected", "tool_calls")
 VERDICT: Final = ("outcome", "correct", "score", "explanation")
@@ -48,11 +50,16 @@ def score_file(source: Path, out: Path, scoring: Scoring, columns: Mapping[str, 
     """Score every row of `source` into `out` (same kind of file, whole or not at all).
 
     `columns` maps our names to the file's (`tool_calls` → `candidate_calls`). Raises `UsageError` for a file that is neither
-    kind, `DatasetError` where a needed column is missing, `StorageError`.
+    kind and for an `out` that is the source or a run's own file, `DatasetError` where a needed column is missing, `StorageError`.
     """
     kind = _kind(source)
     if _kind(out) != kind:
         raise UsageError(f"{out}: the verdicts go into a file of the same kind as {source.name}", hint=f"--out NAME.{kind}")
+    with translated(out, "find"):
+        same = out.exists() and source.exists() and out.samefile(source)
+    if same:
+        raise UsageError(f"{out}: is the source itself", hint="name another file with --out")
+    require_outside(out)
     judge = _Judge(open_scorer(scoring), dict(columns or {}), str(source))
     with replacing(out) as partial:
         if kind == "parquet":

@@ -6,6 +6,7 @@ what is inside the files is `manifest`'s, `journal`'s and `results`' business.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from batchrun.storage.trouble import translated
 
 LOCK_NAME = "lock"
 MANIFEST_NAME = "run.json"
+OWN = frozenset({MANIFEST_NAME, LOCK_NAME, "journal", "batches.jsonl", "results.parquet", "cost.parquet", "summary.json"})
+"""What a run's folder keeps and nothing but the run may write."""
 _LEFT: Final = re.compile(rf"\..+(\.\d+{re.escape(PARTIAL)}|-\d+{re.escape(RESERVE_SUFFIX)})")
 """What processes that were killed leave: `.results.parquet.4711.partial`, `.w1-000001.reserve`."""
 
@@ -33,6 +36,15 @@ _LEFT: Final = re.compile(rf"\..+(\.\d+{re.escape(PARTIAL)}|-\d+{re.escape(RESER
 def new_run_id(now: datetime, entropy: bytes) -> str:
     """Return a run's name: the instant in UTC, then six hex digits of `entropy` against two runs in one second."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{entropy.hex()[:6]:0>6}"
+
+
+def require_outside(out: Path) -> None:
+    """Raise `UsageError` where `out` is one of a run's own files: what it holds was paid for. Raises `StorageError`."""
+    with translated(out, "find"):
+        real = Path(os.path.realpath(out))
+        for part in (real, *real.parents):
+            if part.name in OWN and (part.parent / MANIFEST_NAME).is_file():
+                raise UsageError(f"{out}: is a file of the run in {part.parent}", hint="name another file with --out")
 
 
 class RunFolder(Struct, frozen=True):

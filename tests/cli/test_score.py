@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from batchrun.storage.folder import OWN
 from tests.cli.endpoint import Shell
 
 EXPECTED = [{"name": "f", "arguments": {}}]
@@ -36,3 +37,24 @@ def test_whatever_stands_for_the_calls_gets_a_verdict(shell: Shell, calls: str, 
     ended = shell("score", source)
     assert ended.code == 0, ended.err
     assert outcome in ended.out
+
+
+def test_what_was_paid_for_is_written_over_by_no_verdicts_and_no_export(shell: Shell) -> None:
+    """Not the answers themselves, not a file of a run, by whatever path or link it is named."""
+    source = shell.write("answers.jsonl", {"expected": EXPECTED, "prompt": "Call f.", "tool_calls": []})
+    (shell.folder / "link.jsonl").symlink_to("answers.jsonl")
+    fast = ("--set", "simulate.first_byte_ms=0", "--set", "simulate.token_ms=0", "--simulate", "-q")
+    assert shell("run", source, "--model", "m", "--out", "r", *fast).code == 0
+    (shell.folder / "to_r").symlink_to("r")
+    results = (shell.folder / "r" / "results.parquet").read_bytes()
+    for out in (source, "link.jsonl", f"../{shell.folder.name}/{source}"):
+        ended = shell("score", source, "--out", out)
+        assert (ended.code, "is the source itself" in ended.err) == (2, True), out
+    for name in sorted(OWN | {"journal/more.parquet"}):
+        ended = shell("export", "r", "--format", "jsonl", "--out", f"to_r/{name}")
+        assert (ended.code, "is a file of the run" in ended.err) == (2, True), name
+    for name in ("results.parquet", "cost.parquet"):
+        assert shell("score", "r/results.parquet", "--out", f"r/{name}").code == 2
+    assert (shell.folder / "r" / "results.parquet").read_bytes() == results
+    assert shell("export", "r", "--out", "r/answers.csv").code == 0
+    assert shell("export", "r", "--out", "results.parquet", "--format", "csv").code == 0
