@@ -289,7 +289,7 @@ def parse_job(
     wrong types and values out of range, each with its key path.
     """
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text.removeprefix("\ufeff"))  # Windows editors begin a file with a byte order mark
     except tomllib.TOMLDecodeError as error:
         raise JobError([Problem(message=f"not valid TOML: {error}", file=file)]) from None
     except RecursionError:

@@ -101,6 +101,7 @@ def _body(title: str, rows: int, manifest: Manifest, figures: Mapping[str, str])
         if figures
         else []
     )
+    of = f", of {manifest.price_date}" if manifest.price_date else ""
     return [
         f"# {_cell(title)}",
         "",
@@ -111,7 +112,7 @@ def _body(title: str, rows: int, manifest: Manifest, figures: Mapping[str, str])
         f"- dataset: `{visible(Path(manifest.dataset).name)}`, digest `{manifest.identity.dataset[:16]}`",
         f"- run: `{manifest.run_id}`, begun {manifest.started_at}",
         f"- made with batchrun {manifest.batchrun_version}",
-        *([f"- prices: {manifest.price_book}, of {manifest.price_date}"] if manifest.price_book else []),
+        *([f"- prices: {manifest.price_book}{of}"] if manifest.price_book else []),
         "",
         *table,
     ]

@@ -120,6 +120,10 @@ def test_text_that_is_no_toml_is_one_problem(text: str) -> None:
     assert "not valid TOML" in problems(text)[None]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    assert parse_job("\ufeff" + MINIMAL) == parse_job(MINIMAL)
+
+
 def test_overrides_win_and_reach_any_path() -> None:
     job = parse_job(
         MINIMAL,

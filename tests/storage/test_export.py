@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import msgspec
 import polars as pl
 import pytest
 
@@ -162,6 +163,8 @@ def test_a_card_is_what_the_hub_reads(results: Path) -> None:
     assert "`claude-x`, `claude-y`" in page
     assert "prices: built in, of 2026-11-01" in page
     assert "/data" not in page
+    undated = dataset_card(results, msgspec.structs.replace(manifest(simulated=True), price_date=None))
+    assert "prices: built in\n" in undated
     plain = dataset_card(results, manifest(simulated=False))
     assert "Simulated" not in plain
     assert "prices" not in plain
