@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from batchrun.errors import JobError, Problem, UsageError
 from batchrun.job import Job, parse_job, to_builtins, with_overrides
+from batchrun.storage.trouble import translated
 
 if TYPE_CHECKING:
     from batchrun.pricing.book import PriceBook
@@ -69,7 +70,7 @@ def load_job(source: str, *, overrides: Sequence[tuple[str, object]] = (), envir
     layered.extend(overrides)
     if not source.endswith(".toml"):
         name, hint = _name_of(source), f"batchrun run {source} --model MODEL"
-        dataset = _absolute(source, Path.cwd())
+        dataset = _absolute(source, Path())
         return parse_job("", file=source, overrides=layered, default_name=name, default_dataset=dataset, model_hint=hint)
     path, hint = Path(source), '[request] model = ["…"], or --model MODEL'
     job = parse_job(_read(path), file=source, overrides=layered, default_name=path.stem, model_hint=hint)
@@ -87,8 +88,11 @@ def _read(path: Path) -> str:
 
 
 def _absolute(location: str, base: Path) -> str:
-    """Return a local path as an absolute one, seen from `base`; an address as it is."""
-    return location if _REMOTE in location else os.path.normpath((base / Path(location).expanduser()).absolute())
+    """Return a local path as an absolute one, seen from `base`; an address as it is. Raises `StorageError`."""
+    if _REMOTE in location:
+        return location
+    with translated(location, "find"):  # a relative path seen from a folder that was removed
+        return os.path.normpath((base / Path(location).expanduser()).absolute())
 
 
 def _name_of(location: str) -> str:

@@ -12,6 +12,7 @@ import click
 from batchrun.cli import colour
 from batchrun.cli.options import JobFlags, job_flags, print_json
 from batchrun.errors import DatasetError, JobError, UsageError
+from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from batchrun.errors import Problem
@@ -76,15 +77,15 @@ def _show(job: Job, report: CheckReport) -> None:
     """Print each problem, then the counts."""
     for problem in report.problems:
         shade = "red" if problem.severity == "error" else "yellow"
-        click.echo(f"{click.style(problem.severity, fg=shade)}: {problem}", color=colour(sys.stdout))
+        click.echo(f"{click.style(problem.severity, fg=shade)}: {visible(str(problem))}", color=colour(sys.stdout))
         if problem.hint:
-            click.echo(f"  hint: {problem.hint}")
+            click.echo(f"  hint: {visible(problem.hint)}")
     left = report.errors + report.warnings - len(report.problems)
     if left > 0:
         by_code = ", ".join(f"{code} {number:,}" for code, number in sorted(report.counts.items()))
         click.echo(f"… and {left:,} more; in all: {by_code}")
     for name, number in sorted(report.losses.items()):
-        click.echo(f"{click.style('lost in conversion', fg='yellow')}: {name}, {number:,}×", color=colour(sys.stdout))
+        click.echo(f"{click.style('lost in conversion', fg='yellow')}: {visible(name)}, {number:,}×", color=colour(sys.stdout))
     calls = report.rows * len(job.request.model) * job.request.repeat
     click.echo(
         f"{report.rows:,} rows ({report.expected_rows:,} with an expected answer, {report.distinct_tools:,} distinct tool sets), "

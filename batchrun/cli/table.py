@@ -150,7 +150,8 @@ def _notes(summary: Summary) -> list[str]:
         for error in summary.get("errors", [])[:5]
     )
     notes.extend(
-        f"[yellow]no price is known for {escape(model)}[/]: name one with \\[\\[prices.models]] in the job"
+        f"[yellow]no price is known for {escape(model)}[/], or its endpoint told no usage: "
+        "name one with \\[\\[prices.models]] in the job"
         for model in summary.get("unpriced_models", [])
     )
     if unknown := summary["cost"].get("waste_unknown"):

@@ -10,6 +10,7 @@ import pytest
 
 from batchrun.errors import RunLocked, StorageError, UsageError
 from batchrun.job import with_overrides
+from batchrun.prepare import load_job
 from batchrun.schedule.history import Home, commit_of, failed_rows, rows_of
 from batchrun.schedule.trend import changes, remark, sparkline, trends
 
@@ -49,7 +50,7 @@ def test_a_commit_is_what_the_environment_says() -> None:
     assert commit_of({"GIT_COMMIT": "1", "CI_COMMIT_SHA": "2"}) == "1"
 
 
-def test_a_relative_out_seen_from_a_removed_folder_is_an_error_of_storage(
+def test_a_relative_path_seen_from_a_removed_folder_is_an_error_of_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
@@ -58,6 +59,9 @@ def test_a_relative_out_seen_from_a_removed_folder_is_an_error_of_storage(
     gone.rmdir()
     with pytest.raises(StorageError, match="r/e: cannot find"):
         Home.of(with_overrides(job(), [("out", "r/e")]), tmp_path)
+    with pytest.raises(StorageError, match=r"rows\.jsonl: cannot find"):
+        load_job("rows.jsonl", overrides=[("request.model", ["m"])])
+    assert load_job(f"{tmp_path}/rows.jsonl", overrides=[("request.model", ["m"])]).dataset == f"{tmp_path}/rows.jsonl"
 
 
 def test_a_failure_before_the_first_call_is_a_row_without_figures(home: Home, record: Record) -> None:
