@@ -131,7 +131,7 @@ class _Checker:
         self._tools = ToolLint()
         self._job_tools = msgspec.json.encode(spec.tools) if spec.tools is not None else None
         self._ids, self._prompts = _Hashes(), _Hashes()
-        self._asked = hashlib.blake2b(digest_size=16)
+        self._asked = hashlib.sha256()  # the fastest where the processor has it, as most have
         self._problems: list[Problem] = []
         self._counts: Counter[str] = Counter()
         self._severities: Counter[str] = Counter()
