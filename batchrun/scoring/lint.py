@@ -39,7 +39,6 @@ def lint_expected(expected: bytes | str | None, tools: bytes | str | None) -> li
     return list(found) if expected is None else [*found, *_lint_answer(expected, tools)]
 
 
-@functools.lru_cache(maxsize=1024)
 def _lint_answer(expected: bytes | str, tools: bytes | str | None) -> tuple[Problem, ...]:
     """Return every problem of one `expected`, held against the tools."""
     plan = parse_expected(expected)

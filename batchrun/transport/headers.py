@@ -9,7 +9,6 @@ it, so bodies come unencoded by default. This module refuses to know where the r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from batchrun import __version__
@@ -29,26 +28,15 @@ def request_headers(endpoint: Endpoint, credential: Credential) -> list[tuple[by
 
     Raises `JobError` for each name and value in `endpoint.headers` that may not be there, and for a version that cannot be sent.
     """
-    problems = [*_unsendable("endpoint.version", endpoint.version), *_problems(endpoint.headers)]
+    problems = _unsendable("endpoint.version", endpoint.version)
+    for name, value in endpoint.headers.items():
+        problems += _of_header(name, value)
     if problems:
         raise JobError(problems)
     fields = {"user-agent": f"batchrun/{__version__}", "anthropic-version": endpoint.version}
-    fields |= checked(endpoint.headers)
+    fields |= {name.lower(): value.strip(" \t") for name, value in endpoint.headers.items()}
     encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()]
     return [*encoded, *credential.headers()]
-
-
-def checked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the job's headers with their names in lower case; raises `JobError` with all that are not allowed."""
-    problems = _problems(headers)
-    if problems:
-        raise JobError(problems)
-    return {name.lower(): value.strip(" \t") for name, value in headers.items()}
-
-
-def _problems(headers: Mapping[str, str]) -> list[Problem]:
-    """Report the headers that are not allowed; never their values."""
-    return [problem for name, value in headers.items() for problem in _of_header(name, value)]
 
 
 def _of_header(name: str, value: str) -> list[Problem]:

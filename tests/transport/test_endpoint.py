@@ -15,7 +15,7 @@ from batchrun.job import Endpoint
 from batchrun.transport import Credential, open_transport
 from batchrun.transport.address import parse_base_url
 from batchrun.transport.files import allow_open_files
-from batchrun.transport.headers import checked, request_headers
+from batchrun.transport.headers import request_headers
 from batchrun.transport.own.transport import OwnTransport
 from batchrun.transport.proxies import environment_proxy
 from batchrun.transport.stock import StockTransport
@@ -108,7 +108,7 @@ def test_the_jobs_headers_win_whatever_their_case() -> None:
 def test_a_credential_in_the_job_is_refused_unseen(name: str) -> None:
     """Contract 1: never in a job file."""
     with pytest.raises(UsageError) as caught:
-        checked({name: "hunter2"})
+        request_headers(Endpoint(headers={name: "hunter2"}), Credential())
     shown = f"{caught.value} {caught.value.hint}"
     assert name in shown
     assert "ANTHROPIC_API_KEY" in shown
@@ -131,7 +131,7 @@ def test_a_credential_in_the_job_is_refused_unseen(name: str) -> None:
 def test_headers_that_break_a_request_are_refused(headers: dict[str, str]) -> None:
     """Names that are none, values that would split the head, and fields of the connection."""
     with pytest.raises(UsageError, match=r"endpoint\.headers"):
-        checked(headers)
+        request_headers(Endpoint(headers=headers), Credential())
 
 
 HERE = parse_base_url("https://api.example.com")

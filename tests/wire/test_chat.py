@@ -179,22 +179,16 @@ def test_a_refusal_is_the_stop_reason_of_an_answer_that_is_nothing_else(
         assert reply.warnings == (("refusal",) if message["refusal"] else ())
 
 
-def test_all_choices_are_kept(answer: Answer) -> None:
+@pytest.mark.parametrize(
+    ("indexes", "text", "reason"), [((1, 0), "A", "max_tokens"), ((0, 0), "B", "end_turn")], ids=["another order", "one index"]
+)
+def test_all_choices_are_kept_whatever_their_index(indexes: tuple[int, int], text: str, reason: str, answer: Answer) -> None:
     choices = (
-        '[{"index":1,"message":{"content":"B"},"finish_reason":"stop"},'
-        ' {"index":0,"message":{"content":"A"},"finish_reason":"length"}]'
+        f'[{{"index":{indexes[0]},"message":{{"content":"B"}},"finish_reason":"stop"}},'
+        f' {{"index":{indexes[1]},"message":{{"content":"A"}},"finish_reason":"length"}}]'
     )
     reply = answer(b'{"choices":%b}' % choices.encode())
-    assert (reply.text, reply.stop_reason, reply.completions) == ("A", "max_tokens", choices)
-
-
-def test_completions_of_one_list_are_several_whatever_their_index(answer: Answer) -> None:
-    choices = (
-        '[{"index":0,"message":{"content":"A"},"finish_reason":"stop"},'
-        ' {"index":0,"message":{"content":"B"},"finish_reason":"length"}]'
-    )
-    reply = answer(b'{"choices":%b}' % choices.encode())
-    assert (reply.text, reply.stop_reason, reply.completions) == ("A", "end_turn", choices)
+    assert (reply.text, reply.stop_reason, reply.completions) == (text, reason, choices)
 
 
 def test_completions_of_one_index_go_on_in_the_order_of_their_list(answer: Answer) -> None:
