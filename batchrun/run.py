@@ -157,7 +157,9 @@ def _finished(parts: Parts, engine: EngineSummary | None, session_s: float, judg
     from batchrun.storage.manifest import Counts, public_job  # noqa: PLC0415
 
     job, folder, manifest = parts.job, parts.folder, parts.manifest
-    sessions = [*manifest.notes.get("sessions", []), *([_session(engine, session_s)] if engine is not None else [])]
+    sessions = list(manifest.notes.get("sessions", []))
+    if engine is not None and (engine.progress.sent or not parts.ended):  # a look at a finished run took none of its time
+        sessions.append(_session(engine, session_s))
     wall_s = sum(session["wall_s"] for session in sessions)
     stopped = str(engine.stopped) if engine is not None and engine.stopped is not None else None
     dataset_rows = parts.dataset.count()

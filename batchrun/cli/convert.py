@@ -34,6 +34,7 @@ def command(
 
     Rows that cannot be converted go to the rejects file, each with its reason.
     """
+    from batchrun.cli.places import require_another
     from batchrun.cli.process import load_numpy
     from batchrun.errors import UsageError
     from batchrun.sources import open_dataset
@@ -43,6 +44,9 @@ def command(
     pairs = [column.partition("=") for column in columns]
     if wrong := [ours for ours, equals, theirs in pairs if not (ours and equals and theirs)]:
         raise UsageError(f"--column takes OURS=THEIRS, not {wrong[0]!r}", hint="--column messages=$.body.messages")
+    for written in (out, rejects):
+        if written is not None:
+            require_another(written)
     if out.endswith(".parquet"):
         load_numpy()
     dataset = open_dataset(source, format=kind, columns={ours: theirs for ours, _, theirs in pairs})

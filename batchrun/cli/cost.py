@@ -71,10 +71,12 @@ def command(
     """
     from msgspec.structs import replace
 
-    from batchrun.cli.places import name_of, run_folder
+    from batchrun.cli.places import name_of, require_another, run_folder
     from batchrun.pricing.reprice import WhatIf
     from batchrun.repricing import open_run, reprice, together
 
+    if output is not None:
+        require_another(output, runs)
     overrides = _overrides(prices, set_, date)
     what_if = WhatIf(model=model, caching=not no_cache, batch=batch)
     changed = bool(overrides) or what_if != WhatIf()

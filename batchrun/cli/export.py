@@ -23,7 +23,7 @@ def command(run: str, out: str | None, kind: str | None, columns: str | None) ->
 
     RUN and --out may be addresses in a bucket.
     """
-    from batchrun.cli.places import run_folder
+    from batchrun.cli.places import require_another, run_folder
     from batchrun.storage.places import open_output
 
     chosen = [name.strip() for name in columns.split(",")] if columns else None
@@ -32,20 +32,9 @@ def command(run: str, out: str | None, kind: str | None, columns: str | None) ->
     if out is None:
         _write(folder, kind, chosen, sys.stdout.buffer)
         return
-    _require_another(out, run)
+    require_another(out, [run])
     with open_output(out) as stream:
         _write(folder, kind, chosen, stream)
-
-
-def _require_another(out: str, run: str) -> None:
-    """Raise `UsageError` where `out` is a run's own file, on this machine or in the bucket that RUN is in."""
-    from batchrun.storage.folder import OWN, require_outside
-    from batchrun.storage.places import is_remote, local_path
-
-    if not is_remote(out):
-        require_outside(local_path(out))
-    elif out.startswith(f"{run.rstrip('/')}/") and out.removeprefix(f"{run.rstrip('/')}/").partition("/")[0] in OWN:
-        raise UsageError(f"{out}: is a file of the run in {run}", hint="name another file with --out")
 
 
 def _by_ending(out: str | None) -> str:

@@ -41,9 +41,11 @@ def command(runs: tuple[str, ...], form: str, out: str | None, alpha: float, *, 
     A page of one run goes into its folder as report.html; everything else goes to stdout unless -o names a file.
     A RUN is a folder or an address in a bucket.
     """
-    from batchrun.cli.places import name_of, run_folder
+    from batchrun.cli.places import name_of, require_another, run_folder
     from batchrun.report.comparison import read_summary
 
+    if out is not None and out != "-":
+        require_another(out, runs)
     folders = [run_folder(run) for run in runs]
     names = list(map(name_of, runs, folders))
     summaries = [read_summary(folder) for folder in folders]

@@ -42,9 +42,15 @@ def compile_pattern(source: str) -> Pattern:
     if len(source) > _MAX_LENGTH:
         raise WrongPattern("is too long")
     options = jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT, size_limit=_SIZE_LIMIT)
+
+    def compiled(pattern: str) -> Any:
+        return jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=options, offline=True)
+
     try:
-        for pattern in (source, f"^(?:{source})$"):  # alone first: "a)(b" must not become right by the wrapping
-            validator = jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=options, offline=True)
+        compiled(source)  # alone first: "a)(b" must not become right by the wrapping
+        try:
+            return Pattern(source, compiled(f"^(?:{source})$"))
+        except ValueError:
+            return Pattern(source, compiled(f"^(?:{source}\n)$"))  # with (?x) a comment at the end takes the rest of its line
     except ValueError:
         raise WrongPattern("is no regular expression, or too large a one") from None
-    return Pattern(source, validator)

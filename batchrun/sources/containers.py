@@ -96,6 +96,16 @@ def _parquet(part: Part, stream: BinaryIO, layout: Layout, *, index: int, skip: 
         raise DatasetError([Problem(message=message, file=part.name, code="broken-file")]) from None
 
 
+def declared(part: Part, container: Container) -> list[str]:
+    """Return the columns that a file declares before its rows; none where rows name their own."""
+    if container != "parquet":
+        return []
+    from batchrun.sources import parquet  # noqa: PLC0415 -- as above
+
+    with part.open() as stream:
+        return list(parquet.open_file(stream, part.name).schema_arrow.names)
+
+
 def row_count(part: Part, container: Container) -> int | None:
     """Return the number of rows where the file tells it without being read, else None."""
     if container != "parquet":

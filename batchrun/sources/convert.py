@@ -6,6 +6,7 @@ if it has a line. Losses are counted by name. It refuses to repair a row or to l
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -61,8 +62,9 @@ def convert(source: Dataset, out: str, *, rejects: str | None = None, answers: D
     reading raises.
     """
     rejects = rejects or f"{out}.rejects.jsonl"
-    if out in source.files or rejects in source.files:
-        raise UsageError(f"{out}: is the source itself", hint="name another file with --out")
+    for written in (out, rejects):
+        if any(_same(written, name) for name in source.files):
+            raise UsageError(f"{written}: is the source itself", hint="name another file with --out")
     others = {identifier_of(record): record for record in answers.records()} if answers else {}
     converter = _Converter(source, others)
     with ExitStack() as stack:
@@ -133,6 +135,13 @@ class _Converter:
             missing.pop("messages", None)
             missing.pop("prompt", None)
         return msgspec.structs.replace(record, fields={**record.fields, **missing})
+
+
+def _same(one: str, other: str) -> bool:
+    """Tell whether two places are one, by whatever path or link a local one is named."""
+    if places.is_remote(one) or places.is_remote(other):
+        return one == other
+    return os.path.realpath(places.local_path(one)) == os.path.realpath(places.local_path(other))
 
 
 class _Rejects:

@@ -186,6 +186,14 @@ class Dataset:
             repeating=frozenset({"tools"}) | columns.plain(frozenset({"tools"})),
         )
 
+    def _declared(self) -> set[str]:
+        """Return the columns that the files declare, whether or not a row has a value there."""
+        return {
+            name
+            for part, kind in zip(self._source.parts, self._source.containers, strict=True)
+            for name in containers.declared(part, kind)
+        }
+
     def _sample(self, shaper: Shaper, row: Row) -> Sample:
         """Return a row's sample, or the one that stands for a bad row, or raise where those are not skipped."""
         reason = self._bad.get(row.index) if self._bad else None
@@ -239,6 +247,8 @@ class Dataset:
             if isinstance(reading, HashedPart) and reading.sha256 is not None:
                 self._hashes[part.name] = reading.sha256
         self._rows = at
+        if not start and not done:
+            source.columns.require_found(self._declared)
         if rewriter:
             self.notes = rewriter.notes.counts
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from batchrun.sources.record import FIELDS, Record, split_array, split_object
 
 Step = str | int
 
+_MOST_NAMED: Final = 20
 _STEP: Final = re.compile(r"""\.([^.\[\]]+)|\[(\d+)\]|\["([^"\]]+)"\]|\['([^'\]]+)'\]""")
 
 
@@ -30,7 +31,10 @@ class ColumnMap:
         problems = [problem for field, column in columns.items() if (problem := _unusable(field, column))]
         if problems:
             raise JobError(problems)
+        self._columns = columns
         self._paths = {field: path_of(column) for field, column in columns.items()}
+        self._never_found = set(columns)
+        self._names: tuple[str, ...] = ()  # of the first row's own fields
         self._used_up = {path[0] for path in self._paths.values() if len(path) == 1}
 
     def __bool__(self) -> bool:
@@ -50,7 +54,31 @@ class ColumnMap:
             found = follow(record.fields, path)
             if found is not None:
                 fields[field] = found
+                self._never_found.discard(field)
+        if not self._names:
+            self._names = tuple(record.fields)
         return msgspec.structs.replace(record, fields=fields)
+
+    def require_found(self, empty: Callable[[], Collection[str]]) -> None:
+        """Raise `JobError` with every entry that led nowhere in all the rows there are, if there are any.
+
+        `empty` tells which columns there are though no row has a value there.
+        """
+        if not self._names or not self._never_found:
+            return
+        there = empty()
+        lost = [self._lost(field) for field in self._columns if field in self._never_found and self._columns[field] not in there]
+        if lost:
+            raise JobError(lost)
+
+    def _lost(self, field: str) -> Problem:
+        """Return the problem of an entry that led nowhere."""
+        column = self._columns[field]
+        near = difflib.get_close_matches(str(self._paths[field][0]), self._names, n=1)
+        hint = f"the first row has: {', '.join(self._names[:_MOST_NAMED])}"
+        if near and near[0] != column:
+            hint = f"did you mean {near[0]!r}? {hint}"
+        return Problem(message=f"no row has {column!r}", field=f"columns.{field}", hint=hint, code="no-such-column")
 
 
 def path_of(column: str) -> tuple[Step, ...]:

@@ -44,7 +44,7 @@ def require_outside(out: Path) -> None:
         real = Path(os.path.realpath(out))
         for part in (real, *real.parents):
             if part.name in OWN and (part.parent / MANIFEST_NAME).is_file():
-                raise UsageError(f"{out}: is a file of the run in {part.parent}", hint="name another file with --out")
+                raise UsageError(f"{out}: is a file of the run in {part.parent}", hint="name another file")
 
 
 class RunFolder(Struct, frozen=True):

@@ -53,6 +53,13 @@ def test_what_was_paid_for_is_written_over_by_no_verdicts_and_no_export(shell: S
     for name in sorted(OWN | {"journal/more.parquet"}):
         ended = shell("export", "r", "--format", "jsonl", "--out", f"to_r/{name}")
         assert (ended.code, "is a file of the run" in ended.err) == (2, True), name
+        for command in ("cost", "report"):
+            ended = shell(command, "r", "--format", "json", "-o", f"to_r/{name}")
+            assert (ended.code, "is a file of the run" in ended.err) == (2, True), (command, name)
+    for name in (source, "link.jsonl"):
+        ended = shell("convert", source, "-o", "other.jsonl", "--rejects", name)
+        assert (ended.code, "is the source itself" in ended.err) == (2, True), name
+    assert shell("convert", source, "-o", "r/results.parquet").code == 2
     for name in ("results.parquet", "cost.parquet"):
         assert shell("score", "r/results.parquet", "--out", f"r/{name}").code == 2
     assert (shell.folder / "r" / "results.parquet").read_bytes() == results

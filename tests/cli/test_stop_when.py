@@ -80,7 +80,8 @@ def test_a_finished_one_resumed_makes_no_call_and_a_narrower_rule_goes_on_with_t
     _, first, _ = start(dataset, out, "--set", "scoring.stop_when.ci_half_width=0.1")
     code, again, _ = batchrun("resume", str(out))
     assert code == 0
-    assert again["sessions"][-1]["sent"] == 0
+    assert [session["sent"] for session in again["sessions"]] == [first["stop_when"]["calls"]["made"]]
+    assert again["wall_s"] == first["wall_s"], "it took no longer for being looked at again"
     assert again["stop_when"] == first["stop_when"]
     assert again["models"][0]["accuracy"] == first["models"][0]["accuracy"]
     code, narrower, _ = batchrun("resume", str(out), "--set", "scoring.stop_when.ci_half_width=0.06")

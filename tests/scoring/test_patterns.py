@@ -20,6 +20,10 @@ from batchrun.scoring.patterns import WrongPattern, compile_pattern
         ("", "", True),
         ("", "a", False),
         ("^a$", "a", True),
+        ("(?x) a b  # both", "ab", True),
+        ("(?x) a b  # both", "abc", False),
+        ("(?x) a b  # both", "ab\n", False),
+        ("(?x) a (?-x) #", "a #", True),
     ],
 )
 def test_the_whole_string_is_held_against_an_ecma_pattern(pattern: str, text: str, right: bool) -> None:  # noqa: FBT001 - a table's column

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batchrun.errors import JobError
+from batchrun.job import Select
 from batchrun.sources import open_dataset
 from batchrun.sources.mapping import ColumnMap, path_of
 
@@ -45,14 +48,16 @@ def test_fields_are_found_where_the_table_says(tmp_path: Path) -> None:
         "label": "news",
         "answer": {"calls": [{"name": "f", "arguments": {}}]},
     }
-    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({"question": "Only this"}) + "\n")
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps(row) + "\n" + json.dumps({"question": "Only this", "meta": {"key": ["y", "k-8", "c"]}}) + "\n"
+    )
     columns = {
         "id": "$.meta.key[1]",
         "prompt": "question",
         "tools": "functions",
         "tags": "label",
         "expected": "$.answer.calls",
-        "cluster": "$.meta.key[9]",
+        "cluster": "$.meta.key[2]",
     }
     first, second = open_dataset(str(tmp_path / "a.jsonl"), columns=columns).samples()
     assert (first.id, first.tags, first.cluster) == ("k-7", ("news",), None)
@@ -61,4 +66,29 @@ def test_fields_are_found_where_the_table_says(tmp_path: Path) -> None:
     assert first.metadata is not None
     assert b"12345678901234567890123" in first.metadata
     assert set(json.loads(first.metadata)) == {"meta", "answer"}
-    assert (second.id, second.tools, second.metadata) == ("1", None, None)
+    assert (second.id, second.tools, second.cluster) == ("k-8", None, "c")
+
+
+def test_an_entry_that_leads_nowhere_in_any_row_is_named(tmp_path: Path) -> None:
+    """Else a typo in `expected` would be noticed when all the answers were paid for and none of them scored."""
+    (tmp_path / "a.jsonl").write_text('{"question":"x","answer":[],"meta":{"id":"a"}}\n{"question":"y"}\n')
+    columns = {"prompt": "question", "expected": "anwser", "id": "$.meta.key", "tags": "label"}
+    with pytest.raises(JobError) as caught:
+        list(open_dataset(str(tmp_path / "a.jsonl"), columns=columns).samples())
+    assert [(problem.field, problem.message) for problem in caught.value.problems] == [
+        ("columns.expected", "no row has 'anwser'"),
+        ("columns.id", "no row has '$.meta.key'"),
+        ("columns.tags", "no row has 'label'"),
+    ]
+    assert caught.value.problems[0].hint == "did you mean 'answer'? the first row has: question, answer, meta"
+    first = open_dataset(str(tmp_path / "a.jsonl"), columns=columns, select=Select(limit=1)).samples()
+    assert len(list(first)) == 1  # what only later rows have is not missing
+
+
+def test_a_column_that_is_empty_is_there(tmp_path: Path) -> None:
+    table = pa.table({"question": ["x"], "sys": pa.array([None], pa.string())})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (sample,) = open_dataset(str(tmp_path / "a.parquet"), columns={"prompt": "question", "system": "sys"}).samples()
+    assert sample.system is None
+    with pytest.raises(JobError, match="no row has 'system_text'"):
+        list(open_dataset(str(tmp_path / "a.parquet"), columns={"prompt": "question", "system": "system_text"}).samples())
