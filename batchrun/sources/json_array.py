@@ -2,7 +2,7 @@
 
 Many public datasets are one pretty-printed array. Items are cut out of a sliding window of text and then
 read like a line of JSONL, so memory is one window and one item. It refuses to guess across a broken
-item: what follows it cannot be told apart, so the file ends there with a problem.
+item: what follows it cannot be told apart, so the file is refused there. An item that is JSON and no row spoils itself alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from batchrun.errors import Problem
+from batchrun.errors import DatasetError, Problem
+from batchrun.sources.lines import ESCAPED
 from batchrun.sources.record import Record, split_object
 
 _SPACE: Final = re.compile(r"[\s,]*")
@@ -25,22 +26,32 @@ _scan: Final = json.JSONDecoder(parse_int=len, parse_float=len).raw_decode
 def records(pieces: Iterable[bytes], *, file: str, index: int = 0, skip: int = 0) -> Generator[Record, None, int]:
     """Yield the objects of one file; `index` is the number of the first, `skip` of them are passed over.
 
-    Returns the number of the row after the last.
+    Returns the number of the row after the last. Raises `DatasetError` where the text is no JSON.
     """
     at = index
     line = 1
     try:
         for text, line in _items(pieces):
             if at >= index + skip:
-                yield Record(index=at, file=file, line=line, fields=split_object(text.encode()))
+                yield _record(text, file, at, line)
             at += 1
-    except msgspec.ValidationError:
-        yield _broken(file, at, line, "an item is not a JSON object")
-        at += 1
-    except (ValueError, RecursionError) as error:
-        yield _broken(file, at, getattr(error, "line", line), str(error))
-        at += 1
+    except (_Broken, RecursionError) as error:
+        problem = _problem(file, at, getattr(error, "line", line), str(error))
+        raise DatasetError([problem]) from None
     return at
+
+
+def _record(text: str, file: str, at: int, line: int) -> Record:
+    """Return one item as a row; one that is none is a problem."""
+    try:
+        return Record(index=at, file=file, line=line, fields=split_object(text.encode()))
+    except UnicodeEncodeError:
+        problem = _problem(file, at, line, "is not UTF-8")
+    except msgspec.ValidationError:
+        problem = _problem(file, at, line, "an item is not a JSON object")
+    except (msgspec.DecodeError, RecursionError) as error:
+        problem = _problem(file, at, line, f"is not valid JSON: {error}")
+    return Record(index=at, file=file, line=line, fields={}, problem=problem)
 
 
 class _Broken(ValueError):
@@ -53,7 +64,7 @@ class _Broken(ValueError):
 
 def _items(pieces: Iterable[bytes]) -> Iterator[tuple[str, int]]:
     """Yield the text of each item and the line it begins on."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
     source = iter(pieces)
     window, line, opened, closed = "", 1, False, False
     ended = False
@@ -102,14 +113,12 @@ def _end(window: str, start: int, line: int, *, final: bool) -> int | None:
         cut = error.pos >= len(window) - 8 or error.msg.startswith("Unterminated string")
         if cut and not final:
             return None
-        raise _Broken(
-            f"is not valid JSON: {error.msg} at column {error.colno}", line + window.count("\n", start, error.pos)
-        ) from None
+        other = ESCAPED.match(window, error.pos) is not None
+        message = "is not UTF-8" if other else f"is not valid JSON: {error.msg} at column {error.colno}"
+        raise _Broken(message, line + window.count("\n", start, error.pos)) from None
 
 
-def _broken(file: str, at: int, line: int, message: str) -> Record:
-    """Return the record that says why the file ends here."""
-    problem = Problem(
+def _problem(file: str, at: int, line: int, message: str) -> Problem:
+    return Problem(
         message=message, file=file, row=at, line=line, code="broken-json", hint="the file must be one array of objects"
     )
-    return Record(index=at, file=file, line=line, fields={}, problem=problem)

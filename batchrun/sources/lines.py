@@ -6,6 +6,7 @@ early is an error here and not a short dataset. It refuses to know what a line m
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
@@ -17,6 +18,9 @@ MAX_LINE: Final = 1 << 28
 """A longer line (256 MiB) is no JSON line: the file is another thing, and it may not fill memory."""
 
 BOM: Final = b"\xef\xbb\xbf"
+
+ESCAPED: Final = re.compile("[\udc80-\udcff]")
+"""A byte that is no UTF-8, in text that was decoded with `surrogateescape`."""
 
 
 class _Broken(Exception):

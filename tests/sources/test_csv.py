@@ -28,14 +28,25 @@ def test_tabs_part_the_columns_of_tsv(tmp_path: Path) -> None:
     assert (sample.cluster, json.loads(sample.messages)[0]["content"]) == ("c", "a, b")
 
 
-@pytest.mark.parametrize("line", ["1,2,3", "1", '1,"a"b', '1,"open'])
-def test_a_row_that_does_not_fit_the_head_is_a_problem_on_its_line(line: str) -> None:
-    found = list(records([f"a,b\n0,0\n{line}\n".encode()], file="f.csv"))
-    assert found[0].problem is None
+@pytest.mark.parametrize("line", [b"1,2,3", b"1", b"1,caf\xe9", b'1,"two\nlines \xff"'])
+def test_a_row_that_does_not_fit_the_head_is_a_problem_on_its_line(line: bytes) -> None:
+    found = list(records([b"a,b\n0,0\n%b\n2,2\n" % line], file="f.csv"))
+    assert [record.problem is None for record in found] == [True, False, True]
     assert found[1].problem is not None
     assert found[1].problem.row == 1
     assert found[1].problem.line is not None
     assert found[1].problem.line >= 3
+
+
+@pytest.mark.parametrize("line", ['1,"a"b', '1,"open'])
+def test_a_stray_quote_ends_the_reading_and_is_never_one_bad_row(line: str) -> None:
+    """Skipping bad rows must not mean to leave out the rest of the file."""
+    reading = records([f"a,b\n0,0\n{line}\n2,2\n".encode()], file="f.csv")
+    assert next(reading).problem is None
+    with pytest.raises(DatasetError, match="is not valid CSV") as caught:
+        list(reading)
+    assert (caught.value.problems[0].row, caught.value.problems[0].file) == (1, "f.csv")
+    assert (caught.value.problems[0].line or 0) >= 3
 
 
 @pytest.mark.parametrize("head", ["", "a,b,a\n", " , \n"])

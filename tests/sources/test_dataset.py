@@ -1,6 +1,7 @@
 """Datasets: files found and told apart, the same samples each time, bad rows stopped or carried."""
 
 import gzip
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -97,13 +98,17 @@ def test_a_pass_over_the_whole_file_can_learn_the_digest(tmp_path: Path, name: s
 
 @pytest.mark.parametrize(
     ("content", "select"),
-    [('[{"prompt": "one"}, oh no]' + " " * 600_000, Select()), ('[{"prompt": "one"}, {"prompt": "two"}]', Select(limit=1))],
+    [
+        ("[" + '{"prompt": "one"},' * 30 + "oh no]" + " " * 600_000, Select()),
+        ('[{"prompt": "one"}, {"prompt": "two"}]', Select(limit=1)),
+    ],
 )
 def test_a_pass_that_ends_early_learns_no_digest(tmp_path: Path, content: str, select: Select) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)
     dataset = open_dataset(str(path), select=select)
-    list(dataset.rows(hashing=True))
+    with contextlib.suppress(DatasetError):
+        list(dataset.rows(hashing=True))
     assert dataset.digest() == hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrun.errors import DatasetError
 from batchrun.sources import json_array
 from batchrun.sources.record import Record
 
@@ -49,20 +50,30 @@ def test_skipped_rows_keep_their_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        ('[{"a": 1},\n{"a" 2}]', "is not valid JSON", 2),
-        ('[{"a": 1},\n{"a": 2}', "ends too early", 2),
-        ('[{"a": 1}]\n{"a": 2}', "after the end", 2),
-        ('[{"a": 1},\n5]', "not a JSON object", 2),
-        ('[{"a": 1},\n{"a": "x', "is not valid JSON", 2),
+        (b'[{"a": 1},\n{"a" 2}, {"a": 3}]', "is not valid JSON", 2),
+        (b'[{"a": 1},\n{"a": 2}', "ends too early", 2),
+        (b'[{"a": 1}]\n{"a": 2}', "after the end", 2),
+        (b'[{"a": 1},\n{"a": "x', "is not valid JSON", 2),
+        (b'[{"a": 1},\n\xff{"a": 2}]', "is not UTF-8", 2),
     ],
 )
-def test_the_first_break_ends_the_file_with_a_problem(text: str, message: str, line: int) -> None:
-    *good, broken = read(text.encode())
-    assert good
-    assert all(record.problem is None for record in good)
-    assert broken.problem is not None
-    assert message in broken.problem.message
-    assert (broken.problem.row, broken.problem.line) == (len(good), line)
+def test_after_a_break_nothing_can_be_told_apart_so_the_file_is_refused(text: bytes, message: str, line: int) -> None:
+    """Skipping bad rows must not mean to leave out the rest of the file."""
+    reading = json_array.records([text], file="f.json")
+    assert next(reading).problem is None
+    with pytest.raises(DatasetError, match=message) as caught:
+        list(reading)
+    assert (caught.value.problems[0].file, caught.value.problems[0].line) == ("f.json", line)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"), [(b"5", "not a JSON object"), (b'{"a": "caf\xe9"}', "is not UTF-8"), (b'{"a": NaN}', "valid JSON")]
+)
+def test_an_item_that_is_no_row_spoils_itself_alone(item: bytes, message: str) -> None:
+    before, bad, after = read(b'[{"a": 1},\n', item[:7], item[7:] + b',\n{"a": 3}]')
+    assert bad.problem is not None
+    assert message in bad.problem.message
+    assert (bad.problem.row, bad.problem.line, before.problem, after.problem) == (1, 2, None, None)
 
 
 def test_an_empty_array_has_no_row() -> None:
