@@ -104,10 +104,12 @@ async def collect(plan: Plan, *, stop: StopSignal, show: Show | None = None) -> 
 async def cancel_at_work(job: Job, folder: Path, environ: Mapping[str, str]) -> int:
     """Ask the endpoint to stop every batch of the run in `folder` that is at work; return how many they are."""
     from batchrun.engine.batch_endpoint import BatchEndpoint  # noqa: PLC0415 - only for `mode = "batches"`
-    from batchrun.engine.batch_ledger import FILE_NAME, read_ledger  # noqa: PLC0415
+    from batchrun.engine.batch_ledger import read_ledger  # noqa: PLC0415
     from batchrun.engine.stopping import refused  # noqa: PLC0415
 
-    at_work = [one.id for one in read_ledger(folder / FILE_NAME).values() if one.id is not None and not (one.ended or one.closed)]
+    at_work = [
+        one.id for one in read_ledger(RunFolder(folder).batches).values() if one.id is not None and not (one.ended or one.closed)
+    ]
     credential = Credential.from_environment(job.endpoint, environ)
     transport = open_transport(job.endpoint, credential, connections=1, environ=environ)
     try:
@@ -217,7 +219,6 @@ class Calls:
         """Return the engine for the Batches endpoint, wired."""
         from batchrun.engine.batch_endpoint import BatchEndpoint  # noqa: PLC0415 - only for `mode = "batches"`
         from batchrun.engine.batch_landing import LandingWiring  # noqa: PLC0415
-        from batchrun.engine.batch_ledger import FILE_NAME  # noqa: PLC0415
         from batchrun.engine.batch_wiring import BatchWiring  # noqa: PLC0415
         from batchrun.engine.batches import BatchEngine  # noqa: PLC0415
 
@@ -233,7 +234,7 @@ class Calls:
         )
         wiring = BatchWiring(
             endpoint=BatchEndpoint(transport, max_line=max_line),
-            ledger=plan.folder.path / FILE_NAME,
+            ledger=plan.folder.batches,
             landing=landing,
             requests=self.requests,
             tries_of=lambda ordinal: max((attempt.attempt for attempt in self._index.attempts(ordinal)), default=0),

@@ -141,7 +141,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many finished runs of the job are kept."""
+    """How many finished runs of the job are kept; what was stopped and paid for stays until it is resumed or removed by hand."""
 
     keep_runs: Count | None = None
     keep_days: Positive | None = None

@@ -21,16 +21,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import msgspec
 from msgspec import Struct
 
 from batchrun.errors import StorageError
 from batchrun.storage.atomic import sync_folder
+from batchrun.storage.folder import BATCHES_NAME
 from batchrun.storage.trouble import translated
-
-FILE_NAME: Final = "batches.jsonl"
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
@@ -114,7 +113,7 @@ class Submission:
             case Landed() | Void():
                 self.closed = True
             case Intent():
-                raise StorageError(f"{FILE_NAME}: batch {event.key} is announced twice")
+                raise StorageError(f"{BATCHES_NAME}: batch {event.key} is announced twice")
 
 
 class Ledger:

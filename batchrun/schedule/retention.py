@@ -1,7 +1,8 @@
 """Old runs make room for new ones: `[history] keep_runs` and `keep_days`, the newest that either of them keeps.
 
-Never removed: the last good run and the baseline (the next run is held against them), the run a gate names, and a run
-somebody works on. Their rows in `history.parquet` stay for all runs. A folder is renamed out of sight first, so that a
+Never removed, nor counted: a run that was stopped with answers or batches that were paid for, which `resume` goes on with.
+Never removed either: the last good run and the baseline (the next run is held against them), the run a gate names, and a
+run somebody works on. Their rows in `history.parquet` stay for all runs. A folder is renamed out of sight first, so that a
 removal that is cut short leaves no half run; the next one clears it away.
 """
 
@@ -16,6 +17,7 @@ from batchrun.errors import BatchrunError, RunLocked
 from batchrun.job import Job
 from batchrun.schedule.history import Home, runs
 from batchrun.storage.folder import RunFolder, runs_of
+from batchrun.storage.segment import SUFFIX
 from batchrun.storage.trouble import translated
 
 REMOVED: Final = ".removed-"
@@ -29,13 +31,28 @@ def prune(job: Job, home: Home, now: datetime, *, current: str) -> list[str]:
     if rules.keep_runs is None and rules.keep_days is None:
         return []
     kept = _protected(job, home) | {current}
-    folders = [folder for folder in runs_of(home.path.parent, home.path.name) if not folder.path.is_symlink()]
+    folders = [
+        folder for folder in runs_of(home.path.parent, home.path.name) if not (folder.path.is_symlink() or _goes_on(folder))
+    ]
     if rules.keep_runs is not None:
         kept |= {folder.path.name for folder in folders[-rules.keep_runs :]}
     if rules.keep_days is not None:
         since = (now - timedelta(days=rules.keep_days)).isoformat()
         kept |= {folder.path.name for folder in folders if _begun(folder) >= since}
     return [folder.path.name for folder in folders if folder.path.name not in kept and _remove(folder, job.name)]
+
+
+def _goes_on(folder: RunFolder) -> bool:
+    """Tell whether a run has something that was paid for and has not come to its end."""
+    try:
+        manifest = folder.read_manifest()
+    except BatchrunError:
+        return False  # `_begun` judges it
+    if manifest.state == "finished" or manifest.simulated:
+        return False
+    if manifest.state == "running":  # it was killed: nobody counted
+        return any(folder.journal.glob(f"*{SUFFIX}")) or folder.batches.exists()
+    return manifest.counts.succeeded > 0 or folder.batches.exists()
 
 
 def _begun(folder: RunFolder) -> str:

@@ -27,7 +27,8 @@ from batchrun.storage.trouble import translated
 
 LOCK_NAME = "lock"
 MANIFEST_NAME = "run.json"
-OWN = frozenset({MANIFEST_NAME, LOCK_NAME, "journal", "batches.jsonl", "results.parquet", "cost.parquet", "summary.json"})
+BATCHES_NAME = "batches.jsonl"
+OWN = frozenset({MANIFEST_NAME, LOCK_NAME, "journal", BATCHES_NAME, "results.parquet", "cost.parquet", "summary.json"})
 """What a run's folder keeps and nothing but the run may write."""
 _LEFT: Final = re.compile(rf"\..+(\.\d+{re.escape(PARTIAL)}|-\d+{re.escape(RESERVE_SUFFIX)})")
 """What processes that were killed leave: `.results.parquet.4711.partial`, `.w1-000001.reserve`."""
@@ -91,6 +92,11 @@ class RunFolder(Struct, frozen=True):
     def journal(self) -> Path:
         """The folder of journal segments."""
         return self.path / "journal"
+
+    @property
+    def batches(self) -> Path:
+        """The ledger of the batches submitted; not there where there were none."""
+        return self.path / BATCHES_NAME
 
     @property
     def lock_file(self) -> Path:

@@ -26,7 +26,7 @@ import msgspec
 
 from batchrun.errors import RunLocked, StorageError
 from batchrun.storage import in_flight, places, segment
-from batchrun.storage.folder import LOCK_NAME, MANIFEST_NAME
+from batchrun.storage.folder import BATCHES_NAME, LOCK_NAME, MANIFEST_NAME
 from batchrun.storage.lock import Lock, Owner, is_alive
 from batchrun.storage.trouble import translated
 
@@ -35,7 +35,7 @@ ALIVE_NAME: Final = ".alive"
 """The lock in a worker's folder, held while it lives."""
 
 GROWING: Final = frozenset({segment.SUFFIX, segment.INDEX_SUFFIX})
-TO_RESUME: Final = (MANIFEST_NAME, "batches.jsonl")
+TO_RESUME: Final = (MANIFEST_NAME, BATCHES_NAME)
 """What a run needs beside its journal to be gone on with: what it is, and which batches it has submitted."""
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+import msgspec
 import pytest
 
 from batchrun.schedule.history import Home
 from batchrun.schedule.retention import REMOVED, begun_since, prune
 from batchrun.storage.folder import RunFolder
+from batchrun.storage.manifest import Counts
 
 from .conftest import BEGAN, Record, job
 
@@ -62,6 +65,30 @@ def test_nor_the_run_a_gate_names(home: Home, record: Record) -> None:
     text = f'[gate]\nno_regression = {{ against = "{named}" }}\n[history]\nkeep_runs = 1'
     prune(job(text), home, NOW, current="")
     assert left(home) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("facts", "file", "kept"),
+    [
+        ({"state": "stopped", "counts": Counts(succeeded=8)}, "junit.xml", [0, 2, 3]),
+        ({"state": "stopped"}, "batches.jsonl", [0, 2, 3]),
+        ({"state": "running"}, "journal/local-000001.journal", [0, 2, 3]),
+        ({"state": "stopped"}, "journal/local-000001.journal", [2, 3]),
+        ({"state": "stopped", "counts": Counts(succeeded=8), "simulated": True}, "junit.xml", [2, 3]),
+    ],
+    ids=["at its budget", "with batches at work", "killed", "with errors alone", "simulated"],
+)
+def test_what_was_paid_for_and_can_be_gone_on_with_stays(
+    home: Home, record: Record, facts: dict[str, Any], file: str, kept: list[int]
+) -> None:
+    folder = RunFolder(home.path / record(0, exit_code=6)["run_id"])
+    folder.write_manifest(msgspec.structs.replace(folder.read_manifest(), **facts))
+    (folder.path / file).parent.mkdir(exist_ok=True)
+    (folder.path / file).touch()
+    for day in range(1, 4):
+        record(day)
+    prune(job("[history]\nkeep_runs = 2"), home, NOW, current="")
+    assert left(home) == kept
 
 
 def test_a_run_somebody_works_on_another_jobs_and_a_strange_folder_stay(home: Home, record: Record) -> None:

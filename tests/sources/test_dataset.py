@@ -1,7 +1,7 @@
 """Datasets: files found and told apart, the same samples each time, bad rows stopped or carried."""
 
-import gzip
 import contextlib
+import gzip
 import hashlib
 import json
 from pathlib import Path
