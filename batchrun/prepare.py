@@ -112,7 +112,7 @@ def resumable(
     """Return the job and the options that go on with the run in a folder, on this machine's disk or in a bucket.
 
     What `run.json` does not keep because it may be a secret is taken from the job file again. Raises `UsageError`
-    where the folder is no run's, or the job file is gone.
+    where the folder is no run's, or the job file is gone or has no such value.
     """
     from batchrun.storage.folder import RunFolder  # noqa: PLC0415 - loaded when a run begins
     from batchrun.storage.places import is_remote  # noqa: PLC0415
@@ -131,23 +131,24 @@ def resumable(
     missing = [key for key in manifest.left_out if key not in given]
     taken: list[tuple[str, object]] = []
     if missing:
-        if manifest.job_file is None or not Path(manifest.job_file).exists():
-            hint = " ".join(f"--set {key}=…" for key in missing)
-            raise UsageError(f"{run}: run.json does not keep {', '.join(missing)} and the job file is gone", hint=hint)
-        original = to_builtins(load_job(manifest.job_file))
-        taken = [(key, _at(original, key)) for key in missing]
+        original = to_builtins(load_job(manifest.job_file)) if manifest.job_file and Path(manifest.job_file).exists() else {}
+        taken = [(key, value) for key in missing if (value := _at(original, key)) is not None]
+        if lost := [key for key in missing if key not in dict(taken)]:
+            hint = " ".join(f"--set {key}=…" for key in lost)
+            why = "and the job file has no such value" if original else "and the job file is gone"
+            raise UsageError(f"{run}: run.json does not keep {', '.join(lost)} {why}: it may be a secret", hint=hint)
     job = with_overrides(manifest.resolved_job(), [*taken, ("out", place if remote else str(folder.path)), *overrides])
     options = Options(simulate=manifest.simulated, force=force, retry_errors=retry_errors, job_file=manifest.job_file)
     return job, options
 
 
 def _at(table: dict[str, Any], path: str) -> object:
-    """Return the value at a dotted path; a header's name may hold dots itself, so the last part is the rest."""
+    """Return the value at a dotted path, or None; a header's name may hold dots itself, so the last part is the rest."""
     *parents, last = path.split(".", 2)
     here: Any = table
     for key in parents:
-        here = here[key]
-    return here[last]
+        here = here.get(key, {})
+    return here.get(last)
 
 
 @contextmanager

@@ -35,8 +35,11 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     def command(self, resume: Path | None = None) -> list[str]:
         """Return the command line of a run, or of going on with the one in the folder `resume`."""
-        head = [sys.executable, "-m", "batchrun"]
-        head += ["run", self.file] if resume is None else ["resume", str(resume)]
+        return [sys.executable, "-m", "batchrun", *self.arguments(resume)]
+
+    def arguments(self, resume: Path | None = None) -> list[str]:
+        """Return what follows the program's name on that command line."""
+        head = ["run", self.file] if resume is None else ["resume", str(resume)]
         head += ["--simulate"] if self.simulate and resume is None else []
         return [*head, "--quiet", *(part for override in self.overrides for part in ("--set", override))]
 
@@ -44,7 +47,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 def entries(
     jobs: Sequence[tuple[str, Job]], *, per_endpoint: int = 1, simulate: bool = False, overrides: Sequence[str] = ()
 ) -> list[Entry]:
-    """Return the entries of (job file, job) pairs. Raises `JobError` for a bad schedule or two jobs of one name."""
+    """Return the entries of (job file, job) pairs. Raises `JobError` for what cannot be scheduled together."""
     seen: dict[str, str] = {}
     for file, job in jobs:
         if job.name in seen:
@@ -53,6 +56,10 @@ def entries(
                 [Problem(file=file, field="name", message=f"{job.name} is also the name of {seen[job.name]}", hint=hint)]
             )
         seen[job.name] = file
+        if job.out is not None:
+            hint = "leave `out` away: runs go to reports/NAME, each into a folder of its own"
+            message = "runs of a schedule cannot share one folder: each would find the first one finished and call nothing"
+            raise JobError([Problem(file=file, field="out", message=message, hint=hint)])
     return [
         Entry(
             file=file,
@@ -87,8 +94,8 @@ def _shares(job: Job, jobs: Sequence[tuple[str, Job]], per_endpoint: int, *, sim
     shares = []
     for rate in RATES:
         stated = [value for other in together if (value := getattr(other.limits, rate)) is not None]
-        if stated:
-            shares.append(f"limits.{rate}={min(stated) / places:.15g}")
+        if stated and (share := min(stated) / places) != getattr(job.limits, rate):
+            shares.append(f"limits.{rate}={share:.15g}")
     return shares
 
 

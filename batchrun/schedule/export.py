@@ -7,6 +7,7 @@ a comment of its file; what would be wrong is refused. Nothing here holds a cred
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -15,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from batchrun.schedule.cron_text import Fields, interval
-from batchrun.schedule.entry import Entry, deadline
+from batchrun.schedule.entry import Entry
 
 Kind = Literal["cron", "systemd", "github-actions", "kubernetes"]
 _SPARE_S: Final = 120  # for the closing of a run, after its grace
@@ -32,13 +33,20 @@ def export(kind: Kind, entries: Sequence[Entry], folder: str, command: str = "ba
         "github-actions": lambda: "\n".join(_github(entry) for entry in entries),
         "kubernetes": lambda: "---\n".join(_kubernetes(entry) for entry in entries),
     }
-    return made[kind]()
+    return _shared(entries) + made[kind]()
+
+
+def _shared(entries: Sequence[Entry]) -> str:
+    """Return a comment where jobs share an endpoint: nothing there keeps their runs apart."""
+    endpoints = [entry.table.endpoint for entry in entries]
+    if len(set(endpoints)) == len(endpoints):
+        return ""
+    return "# Jobs on one endpoint are not kept apart here: the rates of runs that overlap add up. Leave room between them.\n"
 
 
 def _arguments(entry: Entry, command: str = "batchrun") -> list[str]:
     """Return the command line of one run."""
-    sets = [part for override in deadline(entry.job) for part in ("--set", override)]
-    return [command, "run", entry.file, "--quiet", *sets]
+    return [command, *entry.arguments()]
 
 
 def _cron(entries: Sequence[Entry], folder: str, command: str) -> str:
@@ -176,7 +184,7 @@ def _kubernetes(entry: Entry) -> str:
     zone = (
         ("Etc/UTC" if job.schedule.timezone.upper() == "UTC" else job.schedule.timezone) if times.cron is not None else "Etc/UTC"
     )
-    name = re.sub(r"[^a-z0-9]+", "-", f"batchrun-{job.name}".lower())[:52].strip("-")
+    name = _label(f"batchrun-{job.name}")
     late = {"skip": 60, "latest": 86_400, "all": 86_400}[job.schedule.catch_up]
     notes = ["Kubernetes starts a missed run at most once, and knows no jitter."]
     bound = f"\n      activeDeadlineSeconds: {_minutes(entry) * 60}" if _bound(entry) else ""
@@ -216,6 +224,12 @@ spec:
               persistentVolumeClaim:
                 claimName: batchrun-reports
 """
+
+
+def _label(name: str) -> str:
+    """Return a name as Kubernetes takes one, of at most 52 characters; one that had to be changed ends in a hash of itself."""
+    label = re.sub(r"[^a-z0-9]+", "-", name.lower())[:52].strip("-")
+    return label if label == name else f"{label[:43].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _bound(entry: Entry) -> float | None:

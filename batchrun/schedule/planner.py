@@ -24,7 +24,10 @@ CLOCK_WAS_WRONG: Final = timedelta(days=1)
 """A clock this far behind the last due time was wrong before: what was seen then counts no longer."""
 
 LOCKED_AGAIN: Final = timedelta(seconds=60)
+KILLED_AGAIN: Final = timedelta(seconds=60)
 CUT_SHORT: Final = frozenset({130, 137, 143})  # by SIGINT, SIGKILL, SIGTERM
+SIGNALLED: Final = 128
+"""A greater exit code, but for 130 and 143, is that of a process that a signal has killed."""
 
 
 class Running(Struct, frozen=True, kw_only=True):
@@ -68,9 +71,16 @@ class Timetable(Struct, frozen=True, kw_only=True):
     endpoint: str = ""
 
     def begins(self, due: datetime) -> datetime:
-        """Return when a run for `due` begins: after a delay of up to `jitter_s` that is its own and always the same."""
+        """Return when a run for `due` begins: after a delay that is its own and always the same.
+
+        The delay is up to `jitter_s`, and less where another run is due sooner: it would take the place of this one.
+        """
+        if not self.jitter_s:
+            return due
         share = int.from_bytes(hashlib.sha256(f"{self.name} {due.isoformat()}".encode()).digest()[:6]) / 2**48
-        return due + timedelta(seconds=self.jitter_s * share)
+        following = self.times.after(due)
+        spread = timedelta(seconds=self.jitter_s)
+        return due + share * (spread if following is None else min(spread, following - due))
 
 
 class Room(Struct, frozen=True, kw_only=True):
@@ -150,7 +160,7 @@ def ended(table: Timetable, memory: Memory, exit_code: int, now: datetime, *, dr
     """Return the memory after the run has ended.
 
     One that found the job locked is owed again in a minute, one that was cut short because the scheduler stops
-    is owed to its successor; both unless missed times are not caught up.
+    is owed to its successor, and one that was killed is gone on with, once; all unless missed times are not caught up.
     """
     run = memory.running
     if run is None:
@@ -163,7 +173,14 @@ def ended(table: Timetable, memory: Memory, exit_code: int, now: datetime, *, dr
         return _owed_again(table, after, run, not_before=now + LOCKED_AGAIN, again_since=again_since)
     if draining and exit_code in CUT_SHORT and table.catch_up != "skip":
         return _owed_again(table, after, run, again_since=run.first_started)
+    if not draining and killed(exit_code) and run.first_started == run.started and table.catch_up != "skip":
+        return _owed_again(table, after, run, not_before=now + KILLED_AGAIN, again_since=run.first_started)
     return after
+
+
+def killed(exit_code: int) -> bool:
+    """Tell whether a process was killed, and could say nothing of its end."""
+    return exit_code > SIGNALLED and exit_code not in {130, 143}
 
 
 def recovered(table: Timetable, memory: Memory) -> Memory:

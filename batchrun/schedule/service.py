@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,14 +20,17 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from batchrun.errors import BatchrunError, StorageError
+from batchrun.errors import BatchrunError, JobError, StorageError
+from batchrun.job import parse_set
+from batchrun.prepare import Options, load_job
 from batchrun.report.words import duration
 from batchrun.schedule.entry import Entry
 from batchrun.schedule.history import Home
 from batchrun.schedule.notify import STOPPED_BY_HAND
-from batchrun.schedule.planner import Memory, Room, ended, next_time, noticed, recovered, started, to_start
+from batchrun.schedule.planner import SIGNALLED, Memory, Room, ended, killed, next_time, noticed, recovered, started, to_start
 from batchrun.schedule.retention import begun_since
 from batchrun.schedule.state import State, StateFile
+from batchrun.schedule.supervise import Supervisor
 
 LONGEST_SLEEP_S: Final = 15.0
 OVERDUE_S: Final = 300.0
@@ -140,6 +144,8 @@ class Scheduler:
         except BatchrunError as error:
             self._log(f"{name}: {error}")
             code = error.exit_code
+        if (silent := _silent(entry, code)) is not None and not self._stops:
+            await asyncio.to_thread(self._tell, entry, silent)
         now = self._clock()
         run = self.memories[name].running
         self._update(name, ended(entry.table, self.memories[name], code, now, draining=bool(self._stops)))
@@ -148,6 +154,16 @@ class Scheduler:
         after = "never" if following is None else following.isoformat(timespec="seconds")
         self._log(f"{name}: ended with {code} ({MEANING.get(code, 'failed')}){took}; next {after}")
         self._changed.set()
+
+    def _tell(self, entry: Entry, error: BatchrunError) -> None:
+        """Keep and tell what the process of a run could not: a scheduled job must not fail in silence."""
+        supervisor = Supervisor(entry.job, Options(root=self.settings.root, simulate=entry.simulate))
+        try:
+            supervisor.broken(error)
+        except BatchrunError as failed:
+            supervisor.warnings.append(str(failed))
+        for line in (str(error), *supervisor.warnings):
+            self._log(f"{entry.table.name}: {line}")
 
     async def _child(self, entry: Entry, since: datetime | None) -> int:
         """Start the process of a run and wait for it; return its exit code as a shell counts it."""
@@ -237,6 +253,18 @@ def left_behind(home: Home, since: datetime) -> tuple[int | None, Path | None]:
     if codes and codes[0] not in STOPPED_BY_HAND:
         return codes[0], None
     return None, folder.path
+
+
+def _silent(entry: Entry, exit_code: int) -> BatchrunError | None:
+    """Return why a run ended that could tell nobody: it was killed, or its job file cannot be read any more."""
+    if killed(exit_code):
+        return BatchrunError(f"the process of the run was killed by signal {exit_code - SIGNALLED}")
+    if exit_code == JobError.exit_code:
+        try:
+            load_job(entry.file, overrides=[parse_set(one) for one in entry.overrides], environ=os.environ)
+        except BatchrunError as error:
+            return error
+    return None
 
 
 def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:

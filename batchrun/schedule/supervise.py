@@ -95,6 +95,11 @@ class Supervisor:
                 raise
             return self._concluded(home, result, before, judge)
 
+    def broken(self, error: BatchrunError) -> None:
+        """Keep and tell that a run came to no end of its own: for whoever started its process."""
+        home = Home.of(self.job, self.options.root)
+        self._failed(home, error, self._previous(home))
+
     def _fit(self, home: Home) -> None:
         """Raise what keeps the run from starting, before a folder is made for it; of a job that has one it is kept and told."""
         try:

@@ -68,7 +68,7 @@ def parse_base_url(base_url: str) -> Address:
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise _refused(f"{base_url!r} does not begin with http:// or https:// and a host")
     if parts.query or parts.fragment:
-        raise _refused(f"{base_url!r} holds a query or a fragment", hint="give the address alone; `headers` takes the rest")
+        raise _refused("holds a query or a fragment", hint="give the address alone; `headers` takes the rest")
     host = _ascii_host(parts.hostname)
     shown = f"[{host}]" if ":" in host else host
     default = _DEFAULT_PORTS[parts.scheme]

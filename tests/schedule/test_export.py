@@ -132,13 +132,37 @@ def test_github_expressions_in_a_path_are_text() -> None:
 def test_kubernetes_forbids_overlaps_and_knows_the_zone() -> None:
     one = entry('cron = "0 6 * * 7"\ntimezone = "Europe/Berlin"', name="My_Nightly.1", file='jobs/a "b".toml')
     cron_job = yaml.safe_load(export("kubernetes", [one], "/data"))
-    assert cron_job["metadata"]["name"] == "batchrun-my-nightly-1"
+    assert re.fullmatch("batchrun-my-nightly-1-[0-9a-f]{8}", cron_job["metadata"]["name"])
     spec = cron_job["spec"]
     assert (spec["schedule"], spec["timeZone"], spec["concurrencyPolicy"]) == ("0 6 * * 0", "Europe/Berlin", "Forbid")
     container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
     assert container["command"] == ["batchrun", "run", 'jobs/a "b".toml', "--quiet"]
     several = yaml.safe_load_all(export("kubernetes", [entry(NIGHTLY), entry("every_s = 3600")], "/data"))
     assert [document["spec"]["timeZone"] for document in several] == ["Europe/Berlin", "Etc/UTC"]
+
+
+def test_names_that_kubernetes_would_take_for_one_are_told_apart() -> None:
+    names = ["nightly-a", "nightly_a", "日本", "x" * 60 + "1", "x" * 60 + "2"]
+    texts = [export("kubernetes", [entry(NIGHTLY, name=name)], "/data") for name in names]
+    labels = [yaml.safe_load(text)["metadata"]["name"] for text in texts]
+    assert labels[0] == "batchrun-nightly-a"
+    assert len(set(labels)) == len(labels)
+    assert all(re.fullmatch("[a-z0-9]([a-z0-9-]{,50}[a-z0-9])", label) for label in labels)
+
+
+@pytest.mark.parametrize("kind", ["cron", "systemd", "github-actions", "kubernetes"])
+def test_what_the_command_line_asked_of_every_run_is_exported(kind: Any) -> None:
+    """Else a file made with `--simulate` or a lower budget would call the real endpoint without it."""
+    jobs = [
+        (f"{name}.toml", entry(NIGHTLY, name=name, more=f"[limits]\nrpm = {rpm}").job) for name, rpm in (("a", 50), ("b", 10))
+    ]
+    made = entries(jobs, simulate=True, overrides=["limits.max_cost_usd=1"])
+    command = export(kind, made[:1], "/data").replace('", "', " ").replace('"', "")
+    assert "batchrun run a.toml --simulate --quiet --set limits.max_cost_usd=1" in command
+    real = export(kind, entries(jobs), "/data")
+    assert real.startswith("# Jobs on one endpoint are not kept apart here")
+    assert ("limits.rpm=10" in real, "limits.rpm=50" in real) == (True, False)
+    assert not command.startswith("# Jobs on one endpoint")
 
 
 @pytest.mark.parametrize("kind", ["cron", "systemd", "github-actions", "kubernetes"])
@@ -191,13 +215,19 @@ def test_jobs_on_one_endpoint_share_the_smallest_limits() -> None:
 
     jobs = [job("a", "rpm = 100"), job("b", "itpm = 5000"), job("c", "rpm = 60"), job("d", "rpm = 9", "https://other.example")]
     one = entries(jobs)
-    assert [each.overrides for each in one[:3]] == [("limits.rpm=60", "limits.itpm=5000")] * 3
-    assert one[3].overrides == ("limits.rpm=9",)
+    assert one[0].overrides == ("limits.rpm=60", "limits.itpm=5000")
+    assert [each.overrides for each in one[1:]] == [("limits.rpm=60",), ("limits.itpm=5000",), ()]  # the others are its own
     two = entries(jobs, per_endpoint=2)
     assert two[0].overrides == ("limits.rpm=30", "limits.itpm=2500")
-    assert two[3].overrides == ("limits.rpm=9",)
+    assert two[3].overrides == ()
     assert len({each.table.endpoint for each in one}) == 2
     assert len({each.table.endpoint for each in entries(jobs, simulate=True)}) == 4
+
+
+def test_a_folder_that_all_runs_would_share_is_refused() -> None:
+    """The second run would find the first one's finished, call nothing, and be green for ever."""
+    with pytest.raises(UsageError, match="runs of a schedule cannot share one folder"):
+        entries([("a.toml", parse_job('name = "a"\nout = "runs/fixed"\ndataset = "d"\n[schedule]\nevery_s = 60'))])
 
 
 def test_two_jobs_of_one_name_are_refused() -> None:

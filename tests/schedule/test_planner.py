@@ -170,6 +170,13 @@ def test_one_job_at_a_time_on_one_endpoint() -> None:
     assert [(name, at.minute) for name, _, at in day.starts] == [("a", 0), ("c", 0), ("b", 5)]
 
 
+def test_jitter_longer_than_the_interval_drops_no_run() -> None:
+    often = table(cron="*/10 * * * *", jitter_s=3600)
+    dues = often.times.between(START, START + 24 * HOUR)
+    assert all(due <= often.begins(due) < due + timedelta(minutes=10) for due in dues)
+    assert len({often.begins(due) - due for due in dues}) > 50
+
+
 def test_jitter_delays_by_its_bound_at_most_and_always_the_same() -> None:
     spread = table(jitter_s=600)
     due = datetime(2025, 3, 1, 1, tzinfo=UTC)
@@ -216,6 +223,20 @@ def test_a_run_cut_short_by_the_schedulers_end_is_owed_to_its_successor() -> Non
     assert ended(hourly, memory, 137, now, draining=True).owed == stopped.owed  # it did not drain in time
     assert ended(hourly, memory, 143, now).owed == ()  # a person stopped it
     assert ended(hourly, memory, 6, now, draining=True).owed == ()  # it stopped itself
+
+
+def test_a_run_that_was_killed_is_gone_on_with_once() -> None:
+    """What had landed was paid for: a new run would pay for it again."""
+    hourly, memory, now = owing()
+    over = now + timedelta(minutes=5)
+    again = ended(hourly, memory, 137, over)
+    assert (again.owed, again.again_since) == ((datetime(2025, 3, 1, 1, tzinfo=UTC),), now)
+    room = Room(jobs=1, per_endpoint=1)
+    assert to_start([hourly], {"job": again}, over + timedelta(seconds=59), room) == []
+    begun = started(again, over + timedelta(seconds=60))
+    assert ended(hourly, begun, 137, over + timedelta(minutes=2)).owed == ()
+    hourly, memory, now = owing("skip")
+    assert ended(hourly, memory, 139, now).owed == ()
 
 
 def test_a_run_whose_scheduler_was_killed_is_owed_and_remembers_when_it_began() -> None:

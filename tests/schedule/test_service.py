@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from batchrun.errors import RunLocked, StorageError
@@ -89,10 +91,27 @@ async def test_a_job_runs_when_it_is_due_and_its_end_is_remembered(tmp_path: Pat
     assert StateFile(tmp_path).owner() is None
 
 
-async def test_a_killed_run_is_counted_as_the_shell_counts_it(tmp_path: Path) -> None:
+def told(folder: Path) -> str:
+    """Return the lines of a job's [notify] that keep what it is told in a file."""
+    keeper = f"import pathlib, sys; pathlib.Path({str(folder / 'told.json')!r}).write_text(sys.stdin.read())"
+    return f"[notify]\non = 'failure'\ncommand = {json.dumps([sys.executable, '-c', keeper])}"
+
+
+async def test_a_killed_run_is_counted_as_the_shell_counts_it_and_told_of(tmp_path: Path) -> None:
+    """It could say nothing itself."""
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    async with Run(tmp_path, scripted(code)).working() as run:
+    async with Run(tmp_path, scripted(code, schedule=f"every_s = 1\n{told(tmp_path)}")).working() as run:
         await run.until("ended with 137 (failed)")
+    assert "killed by signal 9" in json.loads((tmp_path / "told.json").read_text())["reason"]
+
+
+async def test_a_job_file_that_was_broken_since_is_told_of_by_the_job_as_it_was(tmp_path: Path) -> None:
+    broken = tmp_path / "nightly.toml"
+    broken.write_text('dataset = "d.jsonl"\n[limits]\nconcurency = 3\n')
+    job_as_it_was = scripted("raise SystemExit(2)", schedule=f"every_s = 1\n{told(tmp_path)}")
+    async with Run(tmp_path, msgspec.structs.replace(job_as_it_was, file=str(broken))).working() as run:
+        await run.until("ended with 2")
+    assert "concurency" in json.loads((tmp_path / "told.json").read_text())["reason"]
 
 
 async def test_a_program_that_is_not_there_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
