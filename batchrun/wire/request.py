@@ -26,10 +26,14 @@ BYTES_PER_TOKEN: Final = 4
 MAX_HEADS: Final = 1024
 """Distinct heads kept at once; rows that differ in tools or parameters beyond that are encoded anew."""
 
+MOST_MARKS: Final = 4
+"""Of `cache_control` in one body: the Messages API refuses more (its prompt caching page: up to 4 breakpoints)."""
+
+_MARKED: Final = b'"cache_control"'
 _ORDER: Final = ("model", "max_tokens", "stream", "system", "tools", "tool_choice")
 _OWN_PLACE: Final = ("model", "messages", "stream")
 _Fields = dict[str, bytes]
-_HeadKey = tuple[str, bytes | None, bytes | None, bytes | None, bytes | None, bool]
+_HeadKey = tuple[str, bytes | None, bytes | None, bytes | None, bytes | None, int]
 
 _raw_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _raw_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -81,15 +85,16 @@ class BodyBuilder:
         )
 
     def _head(self, sample: Sample, model: str, *, cache: bool) -> _Head:
-        key = (model, sample.tools, sample.system, sample.tool_choice, sample.params, cache)
+        room = MOST_MARKS - sample.messages.count(_MARKED) if cache else 0
+        key = (model, sample.tools, sample.system, sample.tool_choice, sample.params, room)
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
-            head = self._heads[key] = self._encoded_head(sample, model, cache=cache)
+            head = self._heads[key] = self._encoded_head(sample, model, room)
         return head
 
-    def _encoded_head(self, sample: Sample, model: str, *, cache: bool) -> _Head:
+    def _encoded_head(self, sample: Sample, model: str, room: int) -> _Head:
         fields: _Fields = {"model": _encode(model), **self._shared}
         for name in ("system", "tools", "tool_choice"):
             own = getattr(sample, name)
@@ -97,7 +102,7 @@ class BodyBuilder:
                 fields[name] = own
         fields.update(row_params(sample.params))
         prefix = _prefix(fields)
-        if cache and prefix:
+        if prefix and sum(value.count(_MARKED) for value in fields.values()) < room:
             _place_mark(fields, self._mark)
         ordered = {name: fields.pop(name) for name in _ORDER if name in fields} | fields
         text = b",".join(b"%b:%b" % (_encode(name), value) for name, value in ordered.items())

@@ -83,6 +83,17 @@ def test_a_mark_of_the_rows_own_is_left_alone() -> None:
     assert b'"system":' + own in BodyBuilder(RequestSpec()).build(sample(system=own), "m", cache=True)
 
 
+@pytest.mark.parametrize(("in_messages", "in_tools", "marks"), [(3, 0, 4), (4, 0, 4), (2, 1, 4), (3, 1, 4), (6, 0, 6)])
+def test_no_fifth_mark_is_put_beside_the_rows_own(in_messages: int, in_tools: int, marks: int) -> None:
+    """The API refuses a body of more than four."""
+    mark = '"cache_control":{"type":"ephemeral"}'
+    block = f'{{"type":"text","text":"x",{mark}}}'
+    messages = f'[{{"role":"user","content":[{",".join([block] * in_messages)}]}}]'.encode()
+    tool = f'{{"name":"f","input_schema":{{"type":"object"}}{f",{mark}" if in_tools else ""}}}'
+    row = sample(messages=messages, tools=f"[{tool}]".encode(), system=b'"s"')
+    assert BodyBuilder(RequestSpec()).build(row, "m", cache=True).count(b"cache_control") == marks
+
+
 def test_no_mark_where_it_has_no_place() -> None:
     for fields in ({}, {"tools": b"[]"}, {"tools": b"[1]"}):
         assert b"cache_control" not in BodyBuilder(RequestSpec()).build(sample(**fields), "m", cache=True)
