@@ -16,7 +16,7 @@ import msgspec
 from batchrun.errors import StorageError, UsageError
 from batchrun.statistics.compare import Answer, Comparison, Key, compare
 
-COLUMNS = ("id", "model", "repeat", "correct", "cluster", "tags", "cost_usd", "latency_ms")
+COLUMNS = ("id", "model", "repeat", "correct", "cluster", "tags", "cost_usd", "latency_ms", "status")
 _SUMMARY: Final[dict[str, type]] = {"job": str, "run_id": str, "rows": dict, "models": list, "cost": dict, "errors": list}
 """What every reader of a summary takes for granted."""
 
@@ -71,7 +71,7 @@ def read_answers(folder: Path) -> dict[Key, Answer]:
             cluster=row["cluster"],
             tags=tuple(row["tags"] or ()),
             cost_usd=None if row["cost_usd"] is None else float(row["cost_usd"]),
-            latency_ms=row["latency_ms"],
+            latency_ms=row["latency_ms"] if row["status"] == "succeeded" else None,  # how fast an error came is no answer's
         )
         for row in frame.iter_rows(named=True)
     }

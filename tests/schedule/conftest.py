@@ -110,6 +110,7 @@ def _write(path: Path, summary: dict[str, Any], right: int, errored: int) -> Non
             "tags": pl.Series([[]] * 100, dtype=pl.List(pl.String)),
             "cost_usd": pl.Series([None] * 100, dtype=pl.Decimal(18, 9)),
             "latency_ms": 100.0,
+            "status": ["errored" if row >= 100 - errored else "succeeded" for row in range(100)],
         }
     )
     frame.write_parquet(folder.results)
