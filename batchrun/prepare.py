@@ -323,7 +323,7 @@ def _new_manifest(job: Job, options: Options, folder: RunFolder, identity: Any, 
         started_at=now.isoformat(timespec="seconds"),
         job_file=options.job_file,
         left_out=left_out,
-        dataset=job.dataset,
+        dataset=kept["dataset"],
         simulated=options.simulate,
         notes={"estimate": estimate} if estimate is not None else {},
     )

@@ -154,7 +154,7 @@ def _is_shared(plan: Any) -> bool:
 def _finished(parts: Parts, engine: EngineSummary | None, session_s: float, judge: Judge | None = None) -> dict[str, Any]:
     """Write the files of the run, as far as it came, and what it knows of itself into `run.json`."""
     from batchrun.finish import About, finish  # noqa: PLC0415 - loaded when a run ends
-    from batchrun.storage.manifest import Counts, public_job  # noqa: PLC0415
+    from batchrun.storage.manifest import Counts, public_job, public_location  # noqa: PLC0415
 
     job, folder, manifest = parts.job, parts.folder, parts.manifest
     sessions = list(manifest.notes.get("sessions", []))
@@ -173,7 +173,7 @@ def _finished(parts: Parts, engine: EngineSummary | None, session_s: float, judg
         "started_at": manifest.started_at,
         "simulated": manifest.simulated,
         "stopped": stopped,
-        "dataset": job.dataset,
+        "dataset": public_location(job.dataset),
         "dataset_digest": manifest.identity.dataset,
         "base_url": job.endpoint.base_url,
         "profile": job.scoring.scorer or job.scoring.profile,

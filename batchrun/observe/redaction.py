@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from batchrun.job import Job
 
@@ -19,6 +19,7 @@ _SECRET_NAME: Final = re.compile(
     r"(^|[-_.])(api-?key|key|token|secret|password|passwd|authorization|auth|credentials?|cookie|signature)$|apikey$",
     re.IGNORECASE,
 )
+_SIGNAL: Final = re.compile(r"(/v1)?(/(traces|metrics|logs))?/?$")  # the end of a collector's path, which everybody knows
 _SECRET_VARIABLE: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|CREDENTIALS)$")
 
 
@@ -59,14 +60,18 @@ def redactor_of(job: Job, environ: Mapping[str, str]) -> Redactor:
     for name, value in environ.items():
         if name.startswith("OTEL_") and name.endswith("_HEADERS"):  # `name=value,name=value`
             values += [pair.partition("=")[2].strip() for pair in value.split(",")]
+        if name.startswith("OTEL_") and name.endswith("_ENDPOINT"):
+            values += [_SIGNAL.sub("", urlsplit(value).path).strip("/"), urlsplit(value).query, *_inside(value)]
     values += [value for name, value in job.endpoint.headers.items() if _SECRET_NAME.search(name)]
     values += [environ.get(job.notify.webhook_env or "", ""), job.notify.webhook or ""]
-    for address in (job.endpoint.base_url, job.endpoint.proxy, job.notify.webhook):
+    for address in (job.endpoint.base_url, job.endpoint.proxy, job.notify.webhook, job.dataset):
         values += _inside(address or "")
     return Redactor(values)
 
 
 def _inside(address: str) -> list[str]:
-    """Return the user name and the password that an address holds."""
-    user, _, _ = urlsplit(address).netloc.rpartition("@")
-    return [user, *user.split(":")] if user else []
+    """Return what opens an address that holds it: a user name and a password, and what its query signs it with."""
+    parts = urlsplit(address)
+    user, _, _ = parts.netloc.rpartition("@")
+    signed = [value for name, value in parse_qsl(parts.query) if _SECRET_NAME.search(name) or name.lower() == "sig"]
+    return [*([user, *user.split(":")] if user else []), *signed, *(quote(value, safe="") for value in signed)]

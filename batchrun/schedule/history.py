@@ -26,6 +26,7 @@ from batchrun.storage.arrays import rows as stored
 from batchrun.storage.arrays import table as table_of
 from batchrun.storage.atomic import write_bytes
 from batchrun.storage.lock import Lock
+from batchrun.storage.manifest import public_location
 from batchrun.storage.places import is_remote
 from batchrun.storage.tables import read_table, write_table
 from batchrun.storage.trouble import translated
@@ -182,7 +183,13 @@ def rows_of(summary: Mapping[str, Any], *, exit_code: int, finished: datetime, e
 def failed_rows(job: Job, run_id: str, reason: str, *, exit_code: int, moment: datetime, simulated: bool) -> Rows:
     """Return the rows of a run that failed before its first call."""
     common = {"run_id": run_id, "started_at": moment, "finished_at": moment, "exit_code": exit_code, "stopped": reason}
-    common |= {"simulated": simulated, "dataset": job.dataset, "batchrun_version": __version__, "rows": 0, "errored": 0}
+    common |= {
+        "simulated": simulated,
+        "dataset": public_location(job.dataset),
+        "batchrun_version": __version__,
+        "rows": 0,
+        "errored": 0,
+    }
     return [{**common, "model": model} for model in job.request.model]
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
@@ -98,8 +98,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
 def public_job(job: Job) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return (the job as plain values without credentials, key paths of what was left out).
 
-    Left out: values of headers whose name speaks of a credential, user and password inside an address, and
-    the webhook's path and query, which is where such services keep their secret.
+    Left out: values of headers whose name speaks of a credential, user and password inside an address, the signature
+    of a dataset's address, and the webhook's path and query, which is where such services keep their secret.
     """
     kept: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(to_builtins(job)))
     left_out = []
@@ -114,7 +114,21 @@ def public_job(job: Job) -> tuple[dict[str, Any], tuple[str, ...]]:
         if public != address:
             kept[section][key] = public
             left_out.append(f"{section}.{key}")
+    kept["dataset"] = public_location(job.dataset)
+    if kept["dataset"] != job.dataset:
+        left_out.append("dataset")
     return kept, tuple(left_out)
+
+
+def public_location(location: str) -> str:
+    """Return where a dataset is, without a query that opens it to whoever has it, as a signed address has."""
+    if "://" not in location:
+        return location
+    parts = urlsplit(location)
+    signed = any(
+        _SECRET_HEADER.search(name) or name.lower() == "sig" for name, _ in parse_qsl(parts.query, keep_blank_values=True)
+    )
+    return urlunsplit(parts._replace(query="")) if signed else location
 
 
 def without_credentials(address: str, *, whole: bool = False) -> str:

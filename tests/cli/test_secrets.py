@@ -95,6 +95,25 @@ def test_a_job_that_holds_a_credential_is_not_copied(shell: Shell) -> None:
     assert _seen(shell.folder) == []
 
 
+def test_a_secret_that_only_the_command_line_had_is_asked_for_again(shell: Shell) -> None:
+    data = shell.write("rows.jsonl", {"prompt": "row"})
+    (shell.folder / "job.toml").write_text(f'dataset = "{data}"\n[request]\nmodel = "m"\n')
+    given = ("--set", "endpoint.headers.X-Auth-Key=header-secret", "--set", "notify.webhook=http://127.0.0.1:9/hook-secret")
+    with endpoint() as served:
+        assert shell("run", "job.toml", "--base-url", served.base_url, "--out", "out", *given).code == 0
+        for again in (("resume", "out"), ("score", "out"), ("cancel", "out")):
+            ended = shell(*again)
+            assert ended.code == 2, again
+            assert "--set endpoint.headers.X-Auth-Key=… --set notify.webhook=…" in ended.err
+        assert shell("resume", "out", *given).code == 0
+
+
+def test_the_query_of_an_address_is_refused_and_not_repeated(shell: Shell) -> None:
+    data = shell.write("rows.jsonl", {"prompt": "row"})
+    ended = shell("run", data, "--model", "m", "--base-url", "http://127.0.0.1:9/?key=query-secret")
+    assert (ended.code, "holds a query" in ended.err, "query-secret" in ended.out + ended.err) == (2, True, False)
+
+
 def test_a_crash_shows_no_credential(tmp_path: Path) -> None:
     """A bug's traceback is the last place where a value may come out."""
     (tmp_path / "rows.jsonl").write_text('{"prompt": "row"}\n')

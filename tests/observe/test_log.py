@@ -142,9 +142,12 @@ def test_every_credential_of_the_job_and_the_environment_is_known() -> None:
             "endpoint.headers": {"X-Gateway-Key": "header-secret", "X-Team": "team-blue"},
             "endpoint.proxy": "http://proxyuser:proxypassword@proxy.example:3128",
             "notify.webhook_env": "HOOK",
+            "dataset": "https://data.example/rows.jsonl?X-Amz-Date=20250301&X-Amz-Signature=signed%2Fsecret",
         }
     )
     environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example/tenant-token/v1/traces?auth=query-secret",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:4318/v1/metrics",
         "ANTHROPIC_API_KEY": KEY,
         "OTHER_TOKEN": "other-token",
         "HOOK": "https://hooks.example/T1/secretpath",
@@ -156,6 +159,8 @@ def test_every_credential_of_the_job_and_the_environment_is_known() -> None:
     assert text == f"{REDACTED} {REDACTED} team-blue {REDACTED} {REDACTED} {REDACTED} abc"
     assert KEY not in repr(redactor)
     assert redactor.text("sent collector-secret") == f"sent {REDACTED}"
+    assert redactor.text("/tenant-token/v1/traces?auth=query-secret") == f"/{REDACTED}/v1/traces?{REDACTED}"
+    assert redactor.text("X-Amz-Signature=signed%2Fsecret, signed/secret") == f"X-Amz-Signature={REDACTED}, {REDACTED}"
 
 
 def test_an_error_that_leaves_the_run_is_an_event(capsys: pytest.CaptureFixture[str]) -> None:

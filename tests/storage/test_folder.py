@@ -23,7 +23,7 @@ from batchrun.storage import lock as lock_module
 from batchrun.storage.atomic import write_text
 from batchrun.storage.folder import RunFolder, new_run_id, runs_of
 from batchrun.storage.lock import STALE_S, Lock, Owner, owner_of
-from batchrun.storage.manifest import LEFT_OUT, Counts, Identity, Manifest, public_job, without_credentials
+from batchrun.storage.manifest import LEFT_OUT, Counts, Identity, Manifest, public_job, public_location, without_credentials
 
 NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 
@@ -216,6 +216,7 @@ def test_no_credential_reaches_the_manifest(tmp_path: Path) -> None:
         endpoint__base_url="https://user:sk-3@gateway.example/v1?x=1",
         endpoint__proxy="http://user:sk-4@proxy.example:3128",
         notify__webhook="https://hooks.example/services/sk-5?token=sk-6",
+        dataset="https://data.example/rows.jsonl?X-Amz-Date=1&X-Amz-Signature=sk-7",
     )
     kept, left_out = public_job(leaky)
     folder = RunFolder.create(tmp_path, "weather", "a")
@@ -229,9 +230,13 @@ def test_no_credential_reaches_the_manifest(tmp_path: Path) -> None:
         "endpoint.base_url",
         "endpoint.proxy",
         "notify.webhook",
+        "dataset",
     }
+    assert folder.read_manifest().resolved_job().dataset == "https://data.example/rows.jsonl"
     assert folder.read_manifest().resolved_job().endpoint.headers["X-Api-Key"] == LEFT_OUT
     assert leaky.endpoint.headers["X-Api-Key"] == "sk-1"
+    for open_to_all in ("rows.jsonl", "s3://bucket/a?b", "https://data.example/rows.jsonl?download=true"):
+        assert public_location(open_to_all) == open_to_all
     assert without_credentials("https://gateway.example/v1?x=1") == "https://gateway.example/v1?x=1"
 
 
