@@ -28,6 +28,8 @@ def render_markdown(runs: Sequence[Mapping[str, Any]], failing: Sequence[Row] = 
     columns = figures.columns(runs)
     lines = [f"### {_title(runs)}", ""]
     lines += _table(["", *(column.name for column in columns)], _body(columns))
+    if len({run.get("dataset_digest") for run in runs}) > 1:
+        lines += ["", "The runs are over different datasets: a difference may be one of the rows."]
     lines += [line for run in runs for line in _notes(run, several=len(runs) > 1)]
     shown = [row for row in failing if row.outcome not in OTHERS][:WORST]
     if shown:

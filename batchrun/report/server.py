@@ -10,12 +10,14 @@ from __future__ import annotations
 import hmac
 import secrets
 import shutil
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 from urllib.parse import urlsplit
 
+from batchrun.errors import BatchrunError
 from batchrun.report.viewer import FILES, Viewer
 
 HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -43,6 +45,11 @@ class ViewServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), _Handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a browser that went away; what else goes wrong with a connection is a bug and shown."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as it was given to us
+
     @property
     def url(self) -> str:
         """The address with its secret."""
@@ -64,7 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
         if rest is None:
             self._answer("403: open the address that `batchrun view` printed\n", HTTPStatus.FORBIDDEN, kind="text/plain")
             return
-        path, query = rest
+        try:
+            self._show(*rest)
+        except BatchrunError as error:  # its results went away, or cannot be read
+            self._answer(f"500: {error}\n", HTTPStatus.INTERNAL_SERVER_ERROR, kind="text/plain")
+
+    def _show(self, path: str, query: str) -> None:
+        """Answer with the page or the file at a path below the token."""
         viewer = self.server.viewer
         pages: dict[str, Callable[[str], str | None]] = {"": viewer.page, "row": viewer.row}
         folder, _, name = path.rpartition("/")

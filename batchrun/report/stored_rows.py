@@ -142,7 +142,7 @@ def _conditions(query: Query) -> list[pl.Expr]:
     if query.text:
         raw = pl.col("tool_calls").list.eval(pl.element().struct.field("name") + " " + pl.element().struct.field("raw"))
         texts = [pl.col(name).fill_null("") for name in SEARCHED] + [raw.list.join(" ").fill_null("")]
-        needle = query.text.casefold()
+        needle = pl.lit(query.text).str.to_lowercase()  # by the same rules as the texts
         conditions.append(pl.any_horizontal([text.str.to_lowercase().str.contains(needle, literal=True) for text in texts]))
     return conditions
 

@@ -25,8 +25,9 @@ from batchrun.pricing.rates import nanos
 from batchrun.storage.arrays import rows as stored
 from batchrun.storage.arrays import table as table_of
 from batchrun.storage.atomic import write_bytes
+from batchrun.storage.folder import MANIFEST_NAME
 from batchrun.storage.lock import Lock
-from batchrun.storage.manifest import public_location
+from batchrun.storage.manifest import public_location, read_manifest
 from batchrun.storage.places import is_remote
 from batchrun.storage.tables import read_table, write_table
 from batchrun.storage.trouble import translated
@@ -147,12 +148,13 @@ class Home(Struct, frozen=True, kw_only=True):
             raise StorageError(f"{self.baseline_file}: is not valid", hint="batchrun history JOB --baseline RUN") from None
 
     def set_baseline(self, run_id: str | None) -> None:
-        """Make a run the baseline, or have none. Raises `UsageError` where the run has no results, `StorageError`."""
+        """Make a run the baseline, or have none. Raises `UsageError` where the run is not a finished one, `StorageError`."""
         if run_id is None:
             with translated(self.baseline_file, "remove"):
                 self.baseline_file.unlink(missing_ok=True)
             return
-        if not (self.path / run_id / "results.parquet").exists():
+        manifest = self.path / run_id / MANIFEST_NAME
+        if not (self.path / run_id / "results.parquet").exists() or read_manifest(manifest).state != "finished":
             raise UsageError(f"{self.path / run_id}: is not a finished run of this job", hint="batchrun history JOB lists them")
         write_bytes(self.baseline_file, msgspec.json.encode({"run_id": run_id}) + b"\n")
 

@@ -52,6 +52,9 @@ class Writer(Protocol):
     def close(self) -> None:
         """Write what is held back."""
 
+    def end(self) -> None:
+        """Let go of the stream, where the rows broke off too."""
+
 
 def convert(source: Dataset, out: str, *, rejects: str | None = None, answers: Dataset | None = None) -> ConvertReport:
     """Write the chosen rows of `source` to `out` (`.jsonl`, also `.gz` or `.zst`, or `.parquet`; any place).
@@ -62,13 +65,17 @@ def convert(source: Dataset, out: str, *, rejects: str | None = None, answers: D
     reading raises.
     """
     rejects = rejects or f"{out}.rejects.jsonl"
+    read = (*source.files, *(answers.files if answers else ()))
     for written in (out, rejects):
-        if any(_same(written, name) for name in source.files):
+        if any(_same(written, name) for name in read):
             raise UsageError(f"{written}: is the source itself", hint="name another file with --out")
+    if _same(out, rejects):
+        raise UsageError(f"{rejects}: is also where the rows go", hint="name another file with --rejects")
     others = {identifier_of(record): record for record in answers.records()} if answers else {}
     converter = _Converter(source, others)
     with ExitStack() as stack:
         writer = _writer(out, stack.enter_context(places.open_output(out)))
+        stack.callback(writer.end)
         refused = _Rejects(rejects, stack)
         for record in source.records():
             fields = converter.fields(record)
@@ -192,6 +199,10 @@ class _Jsonl:
         self._stream.write((line.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in line or b"\r" in line else line) + b"\n")
 
     def close(self) -> None:
+        """Nothing is held back but what the packed stream does."""
+        self.end()
+
+    def end(self) -> None:
         """End the packed stream."""
         if self._packed:
             self._stream.close()

@@ -51,6 +51,10 @@ class ParquetRows:
     def close(self) -> None:
         """Write what is held back, and the footer."""
         self._flush()
+        self.end()
+
+    def end(self) -> None:
+        """Write the footer of what was written; Arrow's writer must be closed before its stream."""
         self._writer.close()
 
     def _flush(self) -> None:

@@ -109,8 +109,13 @@ def open_input(place: str) -> BinaryIO:
 
 @contextlib.contextmanager
 def open_output(place: str) -> Iterator[BinaryIO]:
-    """Hand out a binary file to fill; it appears at `place`, whole, when the block ends well. Raises `StorageError`."""
+    """Hand out a binary file to fill; it appears at `place`, whole, when the block ends well.
+
+    Raises `StorageError`, and `UsageError` for a place that names no file.
+    """
     if not is_remote(place):
+        if not local_path(place).name:
+            raise UsageError(f"{place!r} names no file", hint="give the file's name")
         with replacing(local_path(place)) as partial:
             with translated(place):
                 file = partial.open("wb")

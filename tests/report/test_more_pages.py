@@ -128,6 +128,9 @@ def test_markdown_is_short_and_has_gates_and_failures(mixed_rows: list[Row]) -> 
 
 def test_markdown_of_several_runs_has_a_column_each(mixed_rows: list[Row]) -> None:
     made = render_markdown([make_summary(mixed_rows, run_id="a"), make_summary(mixed_rows, run_id="b", stopped="budget")])
+    assert "over different datasets" not in made
+    other = make_summary(mixed_rows, run_id="c", dataset_digest="another")
+    assert "over different datasets" in render_markdown([make_summary(mixed_rows), other])
     head = next(line for line in made.splitlines() if line.startswith("|"))
     assert head.count("|") == 4
     assert "(stopped early)" in made

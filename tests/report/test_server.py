@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -183,3 +185,20 @@ def test_one_row_has_a_page_with_its_texts_in_full(tmp_path: Path) -> None:
         for wrong in ("", "index=x&model=m&repeat=0", f"index=7&model={MODEL}&repeat=0", f"index={1 << 70}&model=m&repeat=0"):
             assert Answer(server, f"/{server.token}/row?{wrong}").status == 404
         server.shutdown()
+
+
+def test_results_that_go_away_are_told_and_the_server_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run", make_mixed_rows())
+    server = started(tmp_path / "run")
+    (tmp_path / "run" / "results.parquet").rename(tmp_path / "away")
+    answer = Answer(server, f"/{server.token}/")
+    assert (answer.status, "results.parquet" in answer.text) == (500, True)
+    (tmp_path / "away").rename(tmp_path / "run" / "results.parquet")
+    assert Answer(server, f"/{server.token}/").status == 200
+    with socket.create_connection(("127.0.0.1", server.server_port)) as gone:
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset when it closes
+        gone.sendall(f"GET /{server.token}/".encode())
+    assert Answer(server, f"/{server.token}/").status == 200
+    server.shutdown()
+    server.server_close()
+    assert capsys.readouterr().err == ""

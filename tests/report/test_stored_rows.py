@@ -41,6 +41,13 @@ def test_a_sorted_page_has_the_rows_in_that_order_and_unknown_last(tmp_path: Pat
     assert stored.page(Query(sort="-latency_ms"), 8, 10)[0] == found[8:]
 
 
+@pytest.mark.parametrize("text", ["Straße", "STRAẞE", "İstanbul", "straße"])
+def test_a_search_finds_what_was_copied_from_the_page(tmp_path: Path, text: str) -> None:
+    write_run(tmp_path, [make_row(0, explanation="expected Straße in İstanbul, got x"), make_row(1)])
+    found = StoredRows(tmp_path / "results.parquet").page(Query(text=text), 0, 9)[0]
+    assert [row.index for row in found] == [0]
+
+
 def test_conditions_hold_together(run_folder: Path) -> None:
     stored = StoredRows(run_folder / "results.parquet")
     rows, matching = stored.page(Query(outcome=FAILING, tag="one_call", text="osaka"), 0, 500)

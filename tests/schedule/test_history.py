@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from batchrun.errors import RunLocked, StorageError, UsageError
@@ -13,6 +14,7 @@ from batchrun.job import with_overrides
 from batchrun.prepare import load_job
 from batchrun.schedule.history import Home, commit_of, failed_rows, rows_of
 from batchrun.schedule.trend import changes, remark, sparkline, trends
+from batchrun.storage.folder import RunFolder
 
 from .conftest import Record, job, summary_of
 
@@ -106,6 +108,10 @@ def test_the_baseline_is_a_run_with_results(home: Home, record: Record) -> None:
     assert home.baseline() == summary["run_id"]
     with pytest.raises(UsageError):
         home.set_baseline("20990101T000000Z-000000")
+    stopped = RunFolder(home.path / record(1, exit_code=6)["run_id"])
+    stopped.write_manifest(msgspec.structs.replace(stopped.read_manifest(), state="stopped"))
+    with pytest.raises(UsageError, match="is not a finished run"):
+        home.set_baseline(stopped.run_id)
     home.set_baseline(None)
     assert home.baseline() is None
     home.baseline_file.write_text("[]")

@@ -1,5 +1,6 @@
 """Converting: every row ends in the output or, with its reason, in the rejects; the output reads back the same."""
 
+import gc
 import gzip
 import json
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from batchrun.errors import UsageError
+from batchrun.errors import DatasetError, UsageError
 from batchrun.job import Select
 from batchrun.records import Sample
 from batchrun.sources import open_dataset
@@ -114,6 +115,34 @@ def test_equal_sources_give_equal_packed_bytes(tmp_path: Path) -> None:
     convert(source, str(tmp_path / "two.jsonl.gz"))
     assert (tmp_path / "one.jsonl.gz").read_bytes() == (tmp_path / "two.jsonl.gz").read_bytes()
     assert gzip.decompress((tmp_path / "one.jsonl.gz").read_bytes()).count(b"\n") == 2
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "parquet"])
+def test_a_source_that_breaks_off_leaves_nothing_behind(tmp_path: Path, ending: str) -> None:
+    text = gzip.compress(b'{"prompt": "first question"}\n' * 60_000)
+    (tmp_path / "a.jsonl.gz").write_bytes(text[: len(text) // 2])
+    with pytest.raises(DatasetError, match="broken or cut"):
+        convert(open_dataset(str(tmp_path / "a.jsonl.gz")), str(tmp_path / f"out.{ending}"))
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl.gz"]
+
+
+def test_what_is_read_and_what_is_written_are_different_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = open_dataset(write(tmp_path / "a.jsonl", *ROWS), format="batchrun")
+    answers = open_dataset(write(tmp_path / "b.jsonl", *ROWS), format="batchrun")
+    for out, rejects in (
+        ("./a.jsonl", None),
+        (f"file://{tmp_path}/b.jsonl", None),
+        ("c.jsonl", "b.jsonl"),
+        ("c.jsonl", "./c.jsonl"),
+    ):
+        with pytest.raises(UsageError, match=r"is the source itself|is also where"):
+            convert(source, out, rejects=rejects, answers=answers)
+    with pytest.raises(UsageError, match="names no file"):
+        convert(source, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["out.txt", "out.json", "a.jsonl"])
