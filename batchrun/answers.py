@@ -1,8 +1,9 @@
 """A file of answers made elsewhere → the same file with a verdict on every line, and a summary.
 
-FILE is Parquet or JSONL with `expected`, `tools` and `tool_calls` (a list of `{name, input}`); `text`, `stop_reason`,
-`id`, `tags`, `cluster` and `category` are used where they are there. Every column is kept; `outcome`, `correct`,
-`score` and `explanation` are added (or replaced). Rows stream through in batches; no call is made.
+FILE is Parquet or JSONL with `expected`, `tools` and `tool_calls` (a list of `{name, input}`, `{name, arguments}` or
+`{function: {name, arguments}}`; another form is refused); `text`, `stop_reason`, `id`, `tags`, `cluster` and `category`
+are used where they are there. Every column is kept; `outcome`, `correct`, `score` and `explanation` are added (or
+replaced). Rows stream through in batches; no call is made.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from msgspec import Struct
 
 from batchrun.errors import DatasetError, Problem, UsageError
 from batchrun.job import Scoring
-from batchrun.records import Score
+from batchrun.records import Reply, Score
 from batchrun.scoring import Scorer, open_scorer
-from batchrun.scoring.answers import reply_from_calls
+from batchrun.scoring.answers import NoArguments, reply_from_calls
 from batchrun.scoring.metrics import Metrics
 from batchrun.sources import open_dataset
 from batchrun.sources.record import Record
@@ -29,6 +30,7 @@ from batchrun.storage.trouble import translated
 
 NEEDED: Final = ("expected", "tool_calls")
 VERDICT: Final = ("outcome", "correct", "score", "explanation")
+CALL_FORMS: Final = '{"name": …, "input": {…}}, {"name": …, "arguments": {…}}, {"function": {"name": …, "arguments": "{…}"}}'
 BATCH: Final = 4096
 PARQUET: Final = (".parquet", ".pq")
 JSONL: Final = (".jsonl", ".ndjson")
@@ -95,12 +97,7 @@ class _Judge:
         if self.rows == 0:
             self._require_columns(record)
         self.rows += 1
-        calls = self._json(record, "tool_calls")  # as text: in values a key that is there twice would be there once
-        reply = reply_from_calls(
-            calls.decode() if isinstance(calls, bytes) else calls,
-            text=self._word(record, "text"),
-            stop_reason=self._word(record, "stop_reason"),
-        )
+        reply = self._reply(record)
         score = self._scorer.score(self._json(record, "expected"), self._json(record, "tools"), reply)
         told = self._json(record, "tags")
         tags = None if told is None else _decode(told)
@@ -113,6 +110,26 @@ class _Judge:
         if score.correct is not None:
             self._accuracy.add(float(score.correct), self._word(record, "cluster"))
         return score
+
+    def _reply(self, record: Record) -> Reply:
+        """Return the answer of one row; raise `DatasetError` where a call is in no form that is known."""
+        calls = self._json(record, "tool_calls")  # as text: in values a key that is there twice would be there once
+        try:
+            return reply_from_calls(
+                calls.decode() if isinstance(calls, bytes) else calls,
+                text=self._word(record, "text"),
+                stop_reason=self._word(record, "stop_reason"),
+            )
+        except NoArguments as error:
+            problem = Problem(
+                message=str(error),
+                file=self._file,
+                row=record.index,
+                line=record.line,
+                field=self._columns.get("tool_calls", "tool_calls"),
+                hint=f"a call is one of {CALL_FORMS}",
+            )
+            raise DatasetError([problem]) from None
 
     def accuracy(self, confidence: float) -> dict[str, Any]:
         """Return the accuracy with its interval."""

@@ -36,7 +36,8 @@ def command(
 ) -> None:
     """Score RUN again in place (another profile, a scorer of your own) and judge its gates anew, or score FILE.
 
-    FILE is Parquet or JSONL with `expected`, `tools` and `tool_calls`, a list of {name, input}.
+    FILE is Parquet or JSONL with `expected`, `tools` and `tool_calls`, a list of {name, input},
+    {name, arguments} or {function: {name, arguments}}; the arguments are an object or its JSON text.
     """
     overrides: list[tuple[str, object]] = []
     if profile is not None:

@@ -39,6 +39,20 @@ def test_whatever_stands_for_the_calls_gets_a_verdict(shell: Shell, calls: str, 
     assert outcome in ended.out
 
 
+def test_the_calls_of_a_chat_completion_are_read_and_a_form_that_is_not_known_is_refused(shell: Shell) -> None:
+    """In an unknown form each answer would be wrong, and the model would look as if it could not write JSON."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    source = shell.write("answers.jsonl", {"expected": EXPECTED, "tool_calls": [call]})
+    assert "correct" in shell("score", source).out
+    shell.write(
+        "answers.jsonl", {"expected": EXPECTED, "tool_calls": [call]}, {"expected": EXPECTED, "tool_calls": [{"name": "f"}]}
+    )
+    ended = shell("score", source)
+    assert ended.code == 2
+    assert "answers.jsonl, row 1 (line 2), field `tool_calls`: call 1 has no `input`" in ended.err
+    assert '"arguments"' in ended.err
+
+
 def test_what_was_paid_for_is_written_over_by_no_verdicts_and_no_export(shell: Shell) -> None:
     """Not the answers themselves, not a file of a run, by whatever path or link it is named."""
     source = shell.write("answers.jsonl", {"expected": EXPECTED, "prompt": "Call f.", "tool_calls": []})

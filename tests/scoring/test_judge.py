@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from batchrun.job import Scoring
 from batchrun.records import CallScore, Reply, Score, ToolUse, Usage
 from batchrun.scoring import open_scorer
-from batchrun.scoring.answers import reply_from_calls
+from batchrun.scoring.answers import NoArguments, reply_from_calls
 from batchrun.scoring.cache import MAX_ENTRIES, Cache
 from batchrun.scoring.judge import Judge
 from batchrun.scoring.lint import lint_expected
@@ -217,6 +217,45 @@ def test_a_call_as_the_results_file_has_it_is_read() -> None:
 @pytest.mark.parametrize("given", [{"name": "f", "input": {}}, '{"name": "f", "input": {}}', ' [{"name": "f", "input": "{}"}]'])
 def test_one_call_is_a_call_in_whatever_form_it_stands(given: object) -> None:
     assert [(use.name, use.input, use.error) for use in reply_from_calls(given).tool_uses] == [("f", "{}", None)]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "f", "arguments": {"a": 1}},
+        {"name": "f", "arguments": '{"a":1}'},
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"function": {"name": "f", "arguments": {"a": 1}}},
+        {"name": None, "input": None, "arguments": None, "function": {"name": "f", "arguments": '{"a":1}'}},  # a table's row
+        {"name": "f", "input": {"a": 1}, "arguments": {"a": 2}},
+    ],
+)
+def test_a_call_is_read_in_each_form_that_is_in_use(call: dict[str, Any]) -> None:
+    for calls in ([call], json.dumps([call])):
+        (use,) = reply_from_calls(calls).tool_uses
+        assert (use.id, use.name, use.input, use.error) == (call.get("id"), "f", '{"a":1}', None)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        '{"name": "f", "arguments": "{"}',
+        '{"function": {"name": "f", "arguments": "{"}}',
+        '{"function": {"name": "f", "arguments": "{\\"a\\": 1, \\"a\\": 2}"}}',
+        '{"function": {"name": "f", "arguments": {"a": 1, "a": 2}}}',
+        '{"name": "f", "input": null}',  # as a run keeps what did not parse
+    ],
+)
+def test_broken_arguments_are_the_models_in_each_form(call: str) -> None:
+    assert [(use.name, use.input) for use in reply_from_calls(call).tool_uses] == [("f", None)]
+
+
+@pytest.mark.parametrize(
+    "call", [{"name": "f"}, {"name": "f", "args": {}}, {"f": {}}, {}, {"function": {"name": "f"}}, {"function": 5}]
+)
+def test_a_call_without_a_field_for_arguments_is_not_the_models_fault(call: dict[str, Any]) -> None:
+    with pytest.raises(NoArguments, match="call 2 has no `input`"):
+        reply_from_calls([{"name": "f", "input": {}}, call])
 
 
 @pytest.mark.parametrize("given", [5, True, 0, "5", "false", '"f"'])

@@ -102,8 +102,11 @@ CALLS = st.lists(
 )
 EXPECTED = JSON | CALLS | st.fixed_dictionaries({"any_of": st.lists(JSON | CALLS, max_size=3)})
 TOOLS = JSON | st.lists(st.fixed_dictionaries({"name": NAMES, "input_schema": JSON}), max_size=3)
-MADE = JSON.filter(lambda value: isinstance(value, list)) | st.lists(
-    st.fixed_dictionaries({"name": NAMES, "input": JSON}), max_size=3
+MADE = st.lists(JSON.filter(lambda value: not isinstance(value, dict)), max_size=3) | st.lists(
+    st.fixed_dictionaries({"name": NAMES, "input": JSON})
+    | st.fixed_dictionaries({"name": JSON, "arguments": JSON, "function": JSON})
+    | st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": JSON, "arguments": JSON})}),
+    max_size=3,
 )
 STOPS = st.sampled_from([None, "tool_use", "max_tokens", "refusal", "x"])
 
