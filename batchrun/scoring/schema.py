@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
+from urllib.parse import unquote
 
+import msgspec
 from msgspec import Struct
 
 from batchrun.scoring.matchers import literal
 from batchrun.scoring.values import Json, NotJson, decode
 
-_MAX_HOPS: Final = 16  # references followed from one to the next
 _BACKTRACK_LIMIT: Final = 100_000
 _SIZE_LIMIT: Final = 1_000_000
+_ADDRESS: Final = "urn:batchrun:tool"
 _CONTEXT: Final = ("$defs", "definitions", "$id", "$anchor")  # what a property's schema may refer to
 
 
@@ -55,18 +57,25 @@ class Tool(Struct, frozen=True, dict=True):
 
     @cached_property
     def properties(self) -> Mapping[str, Json]:
-        """The schemas of the top-level properties, local references followed."""
-        root = _resolve(self.schema, self.schema)
-        found = root.get("properties") if type(root) is dict else None
-        return {name: _resolve(part, self.schema) for name, part in found.items()} if type(found) is dict else {}
+        """The schemas of the top-level properties, what they refer to and their `allOf` laid into them."""
+        return {name: _merged(parts, self.schema) for name, parts in self._written.items()}
+
+    @cached_property
+    def _written(self) -> Mapping[str, list[Json]]:
+        """The schemas of the top-level properties as they are written, also in an `allOf` and where a `$ref` leads."""
+        found: dict[str, list[Json]] = {}
+        for part in _parts([self.schema], self.schema):
+            named = part.get("properties")
+            for name, schema in named.items() if type(named) is dict else ():
+                found.setdefault(name, []).append(schema)
+        return found
 
     def argument_valid(self, name: str, value: Json) -> bool:
-        """Tell whether one argument by itself keeps its property's schema."""
+        """Tell whether one argument by itself keeps its property's schema, or that cannot be told alone."""
         if name not in self._alone:
-            context = {key: self.schema[key] for key in _CONTEXT if key in self.schema}
-            self._alone[name] = _compile({**context, "properties": {name: self.properties[name]}})[0]
+            self._alone[name] = _compile_property(name, self._written[name], self.schema)
         validator = self._alone[name]
-        return validator is not None and bool(validator.is_valid({name: value}))
+        return self.checks if validator is None else bool(validator.is_valid({name: value}))
 
     @cached_property
     def _alone(self) -> dict[str, Any]:
@@ -150,16 +159,58 @@ def _compile(schema: Json) -> tuple[Any, str | None]:
         return None, str(error)
 
 
-def _resolve(part: Json, root: Json) -> Json:
-    """Follow local references (`#/$defs/…`), keeping what stands beside them; anything else stays as it is."""
-    for _ in range(_MAX_HOPS):
-        target = part.get("$ref") if type(part) is dict else None
-        if type(target) is not str or not target.startswith("#/"):
-            return part
-        found = root
-        for step in target[2:].split("/"):
+def _compile_property(name: str, parts: list[Json], root: dict[str, Json]) -> Any:
+    """Return a validator of one argument by itself, None where there is none.
+
+    The rest of the schema is there under its own address, so that references lead to it and it asks for nothing.
+    """
+    part = parts[0] if len(parts) == 1 else {"allOf": parts}
+    if _refers(part):
+        address = root["$id"].removesuffix("#") if type(root.get("$id")) is str else _ADDRESS
+        around = {key: item for key, item in root.items() if key != "$schema"}
+        defs = root["$defs"] if type(root.get("$defs")) is dict else {}
+        around |= {"$id": address, "$defs": {**defs, _ADDRESS: part}}
+        lead = {"$ref": f"{address}#/$defs/{_ADDRESS}"}
+        validator = _compile({"$defs": {"root": around}, "properties": {name: lead}})[0]
+        if validator is not None:
+            return validator
+    return _compile({**{key: root[key] for key in _CONTEXT if key in root}, "properties": {name: part}})[0]
+
+
+def _refers(schema: Json) -> bool:
+    """Tell whether a reference may stand anywhere in a schema."""
+    text = msgspec.json.encode(schema)
+    return b'"$ref"' in text or b'"$dynamicRef"' in text
+
+
+def _merged(parts: list[Json], root: Json) -> Json:
+    """Return one schema of several that all hold, with what they refer to; where two say a thing, the nearest counts."""
+    found: dict[str, Json] = {}
+    for part in _parts(parts, root):
+        found = {**part, **found}
+    return found if any(type(part) is dict for part in parts) else parts[0]
+
+
+def _parts(parts: list[Json], root: Json) -> list[dict[str, Json]]:
+    """Return the schemas, those that local references of theirs lead to and those of their `allOf`, the nearest first."""
+    found: dict[int, dict[str, Json]] = {}
+    queue = list(parts)
+    for part in queue:  # it grows on the way
+        if type(part) is dict and id(part) not in found:
+            found[id(part)] = part
+            several = part.get("allOf")
+            queue += [_target(part.get("$ref"), root), *(several if type(several) is list else ())]
+    return list(found.values())
+
+
+def _target(reference: Json, root: Json) -> Json:
+    """Return what a local reference (`#/$defs/…`) leads to; None for any other, and for one that leads nowhere."""
+    if type(reference) is not str or not reference.startswith("#/"):
+        return None
+    found = root
+    for step in unquote(reference[2:]).split("/"):
+        if type(found) is list:
+            found = dict(zip(map(str, range(len(found))), found, strict=True)).get(step)
+        else:
             found = found.get(step.replace("~1", "/").replace("~0", "~")) if type(found) is dict else None
-        if type(found) is not dict:
-            return part
-        part = {**found, **{key: item for key, item in part.items() if key != "$ref"}}
-    return part
+    return found

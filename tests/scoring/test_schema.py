@@ -104,12 +104,50 @@ def test_a_schema_that_nests_too_deeply_is_a_problem() -> None:
         ({"properties": {"v": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"$ref": "#/$defs/x"}}}, 5, False),
         ({"properties": {"v": {"$ref": "#/$defs/x/y"}}, "$defs": {"x": 5}}, 5, False),
         ({"properties": {"v": {"$ref": "other.json", "default": 5}}}, 5, False),
+        ({"properties": {"v": {"$ref": "#/$defs/x", "default": 5}, "w": {"type": "dict"}}, "$defs": {"x": {}}}, 5, True),
+        ({"allOf": [{"properties": {"v": {"type": "integer", "default": 5}}}]}, 5, True),
+        ({"allOf": [{"properties": {"v": {"default": 5}}}, {"properties": {"v": {"type": "string"}}}]}, 5, False),
+        ({"allOf": [{"$ref": "#/$defs/x"}, True], "$defs": {"x": {"properties": {"v": {"default": 5}}}}}, 5, True),
+        ({"properties": {"w": {}}, "$ref": "#/$defs/x", "$defs": {"x": {"properties": {"v": {"default": 5}}}}}, 5, True),
+        ({"allOf": [{"$ref": "#/$defs/x"}], "$defs": {"x": {"allOf": [{"$ref": "#/$defs/x"}] * 9}}}, 5, False),
+        ({"properties": {"v": {"allOf": [{"$ref": "#/$defs/x"}]}}, "$defs": {"x": {"default": 5}}}, 5, True),
+        ({"properties": {"v": {"allOf": [{"$ref": "#/$defs/x"}], "default": 6}}, "$defs": {"x": {"default": 5}}}, 6, True),
+        ({"properties": {"v": {"allOf": 5, "default": 6}}}, 6, False),
+        ({"properties": {"v": {"$ref": "#/$defs/a%5Bb%5D"}}, "$defs": {"a[b]": {"type": "integer", "default": 5}}}, 5, True),
+        ({"properties": {"v": {"default": [5], "items": {"$ref": "#/properties/y"}}, "y": {"type": "integer"}}}, [5], True),
+        ({"properties": {"v": {"default": [5], "items": {"$ref": "#/properties/y"}}, "y": {"type": "string"}}}, [5], False),
+        ({"properties": {"v": {"$ref": "#/anyOf/0/$defs/b"}}, "anyOf": [{"$defs": {"b": {"default": 5}}}]}, 5, True),
+        ({"properties": {"v": {"$ref": "#/anyOf/1"}}, "anyOf": [{"default": 5}]}, 5, False),
+        ({"properties": {"v": {"$ref": "#/anyOf/" + "0" * 5000}}, "anyOf": [{"default": 5}]}, 5, False),
+        (
+            {
+                "$id": "https://tools.invalid/f#",
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "properties": {"v": {"default": [5], "items": {"$ref": "https://tools.invalid/f#/properties/y"}}, "y": {}},
+                "required": ["y"],
+            },
+            [5],
+            True,
+        ),
     ],
 )
 def test_only_a_valid_default_is_one(schema: Any, value: Any, default: bool) -> None:  # noqa: FBT001 - a table's column
     tool = Tool("f", schema)
     assert tool.is_default("v", value, exact=False) is default
     assert tool.is_default("v", value, exact=False) is default
+
+
+def test_an_argument_by_itself_is_held_against_its_own_schema_wherever_that_leads() -> None:
+    """What the rest of the schema asks (`y` is required) is not asked of it; a schema that cannot be used alone asks nothing."""
+    items = {"type": "array", "items": {"$ref": "#/properties/y"}}
+    tool = Tool("f", {"properties": {"y": {"type": "integer"}, "x": items}, "required": ["y"]})
+    assert (tool.argument_valid("x", [5]), tool.argument_valid("x", ["5"])) == (True, False)
+    inner = {"$id": "https://tools.invalid/inner", "properties": {"a": {"$ref": "#b"}}, "$defs": {"b": {"$anchor": "b"}}}
+    tool = Tool("f", {"properties": {"x": {"$ref": "#/$defs/inner"}}, "$defs": {"inner": inner}})
+    assert tool.argument_valid("x", {"a": 5})
+    tool = Tool("f", {"$id": "", "properties": {"y": {"type": "integer"}, "x": items}})
+    assert tool.checks
+    assert tool.argument_valid("x", ["5"])
 
 
 def test_a_default_string_follows_the_profile() -> None:
