@@ -4,7 +4,8 @@ Found: an `expected` that cannot be read; one that no answer could satisfy; one 
 that each answer is either wrong or a violation; one that names a tool or an argument that is not there; a schema that
 cannot be used. Strategy: each matcher lists values that would be right where it can (a literal, an option, a date);
 if none of them keeps the schema, no answer does. What cannot be listed (a regular expression) is given the benefit
-of the doubt. This module refuses to know rows and files: the caller adds where the row is.
+of the doubt, and so is what keeps the schema written otherwise: in another order, or with a default beside it. This
+module refuses to know rows and files: the caller adds where the row is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import difflib
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from batchrun.errors import Problem
@@ -23,7 +25,7 @@ from batchrun.scoring.expected import Calls, ExpectedCall, parse_expected
 from batchrun.scoring.explain import cut, join
 from batchrun.scoring.matchers import Entry, Matcher
 from batchrun.scoring.schema import NO_TOOLS, Tool, ToolSet, parse_tools
-from batchrun.scoring.values import Json, shown
+from batchrun.scoring.values import Json, canonical, plain, shown
 
 MAX_WITNESSES: Final = 64
 """A matcher with more right values than these is believed."""
@@ -94,10 +96,13 @@ def _lint_argument(call: str, name: str, entry: Entry, right: list[Json] | None,
         return []
     if name not in tool.properties:
         return [] if _takes_others(tool.schema) else [_unknown_argument(call, name, tool)]
-    broken = [value for value in right or [] if not tool.argument_valid(name, value)]
+    broken = _broken(name, right or [], tool)
+    if broken:
+        ordered = _witnesses(entry.matcher, orders=True)
+        broken = [] if ordered is None else _broken(name, ordered, tool)
     if not broken:
         return []
-    every = len(broken) == len(right or [])
+    every = {_alike(value) for value in broken} == {_alike(value) for value in right or []}
     return [
         _problem(
             f"`{call}`: `{name}` = {shown(broken[0])} breaks the tool's own schema",
@@ -108,6 +113,21 @@ def _lint_argument(call: str, name: str, entry: Entry, right: list[Json] | None,
     ]
 
 
+def _broken(name: str, right: list[Json], tool: Tool) -> list[Json]:
+    """Return the right values of an argument that break its schema, and are not the same as one that keeps it."""
+    kept = {_alike(value) for value in right if tool.argument_valid(name, value)}
+    return [value for value in right if _alike(value) not in kept]
+
+
+def _alike(value: Json) -> object:
+    """Return a hashable value, equal for values that differ in white space and in the order of arrays alone."""
+    if type(value) is list:
+        return ("array", frozenset(Counter(map(_alike, value)).items()))
+    if type(value) is dict:
+        return frozenset((key, _alike(item)) for key, item in value.items())
+    return canonical(value)
+
+
 def _lint_whole(call: ExpectedCall, tool: Tool, right: Mapping[str, list[Json] | None]) -> list[Problem]:
     """Return a problem where no combination of right arguments keeps the schema."""
     required = tool.schema.get("required") if type(tool.schema) is dict else None
@@ -116,15 +136,17 @@ def _lint_whole(call: ExpectedCall, tool: Tool, right: Mapping[str, list[Json] |
         if name not in call.arguments and not (type(part) is dict and "default" in part):
             message = f"`{call.name}` leaves out `{name}`, which its schema requires"
             return [_problem(message, "breaks-schema", hint="add the argument to `expected`")]
-    violation = None
-    parts = [(values, call.arguments[name].optional) for name, values in right.items()]
-    for arguments in _combined(parts, lambda values: _object(call.arguments, values)) or []:
-        if tool.valid(arguments):
+    first: Json = None
+    for arguments in _arguments(call, right):
+        if _can_keep(tool, arguments):
             return []
-        violation = violation or tool.violation(arguments)
-    if violation is None or set(required or ()) - call.arguments.keys():  # a default may stand in for what is left out
+        first = arguments if first is None else first
+    if first is None or set(required or ()) - call.arguments.keys():  # a default may stand in for what is left out
         return []
-    path, message = violation
+    ordered = {name: _witnesses(entry.matcher, orders=True) for name, entry in call.arguments.items()}
+    if None in ordered.values() or any(_can_keep(tool, arguments) for arguments in _arguments(call, ordered)):
+        return []
+    path, message = tool.violation(first)
     place = f"`{join(path)}`: " if path else ""
     return [
         _problem(
@@ -136,56 +158,91 @@ def _lint_whole(call: ExpectedCall, tool: Tool, right: Mapping[str, list[Json] |
     ]
 
 
+def _arguments(call: ExpectedCall, right: Mapping[str, list[Json] | None]) -> list[Json]:
+    """Return the arguments of a call that are right, [] where they cannot be listed."""
+    parts = [(values, call.arguments[name].optional) for name, values in right.items()]
+    return _combined(parts, lambda values: _object(call.arguments, values)) or []
+
+
+def _can_keep(tool: Tool, arguments: dict[str, Json]) -> bool:
+    """Tell whether arguments keep the schema as they are, with one of the valid defaults beside them, or with them all."""
+    if tool.valid(arguments):
+        return True
+    defaults = {
+        name: part["default"]
+        for name, part in tool.properties.items()
+        if name not in arguments and type(part) is dict and "default" in part and tool.argument_valid(name, part["default"])
+    }
+    ways = [defaults, *({name: value} for name, value in defaults.items())]
+    return any(tool.valid({**arguments, **given}) for given in ways)
+
+
 _ABSENT: Final = object()
 
 
-def _witnesses(matcher: Matcher) -> list[Json] | None:
-    """Return values that are right, [] where there is none, None where they cannot be listed."""
+def _witnesses(matcher: Matcher, *, orders: bool = False) -> list[Json] | None:
+    """Return values that are right, [] where there is none, None where they cannot be listed; `orders`: in every order."""
+    witnesses = functools.partial(_witnesses, orders=orders)
     found: list[Json] | None = None
     match matcher:
+        case matchers.Text(value=value):
+            found = list(dict.fromkeys((value, plain(value))))
         case matchers.Constant(value=value) | matchers.Number(value=value) | matchers.Near(value=value):
             found = [value]
-        case matchers.Text(value=value) | matchers.ExactText(value=value) | matchers.Folded(value=value):
+        case matchers.ExactText(value=value) | matchers.Folded(value=value) | matchers.When(text=value):
             found = [value]
-        case matchers.When(text=text):
-            found = [text]
         case matchers.OneOf(options=options):
-            found = _listed(options)
+            found = _joined(map(witnesses, options))
         case matchers.Array(items=items) | matchers.Unordered(items=items) | matchers.UnorderedLiterals(items=items):
-            found = _combined([(_witnesses(item), False) for item in items], list)
+            found = _combined([(witnesses(item), False) for item in items], list)
+            if orders and found is not None and type(matcher) is not matchers.Array:
+                found = _joined(map(_orders, found))
         case matchers.Object(entries=entries):
-            parts = [(_witnesses(entry.matcher), entry.optional) for entry in entries.values()]
+            parts = [(witnesses(entry.matcher), entry.optional) for entry in entries.values()]
             found = _combined(parts, lambda values: _object(entries, values))
         case matchers.Every(parts=several):
-            lists = [listed for part in several if (listed := _witnesses(part)) is not None]
-            found = [value for value in lists[0] if matcher.right(value)] if lists else None
+            found = _of_all(matcher, [(part, witnesses(part)) for part in several])
     return found
+
+
+def _of_all(matcher: Matcher, lists: list[tuple[Matcher, list[Json] | None]]) -> list[Json] | None:
+    """Return the values that are right for several matchers at once: of one that lists all its own, or of them all."""
+    for part, values in lists:
+        if values is not None and _listed_whole(part):
+            return [value for value in values if matcher.right(value)]
+    return [value for _, values in lists for value in values or [] if matcher.right(value)] or None
+
+
+def _orders(items: list[Json]) -> list[Json] | None:
+    """Return an array in each order, None where there are too many."""
+    if math.factorial(len(items)) > MAX_WITNESSES:
+        return None
+    return [list(order) for order in itertools.permutations(items)]
 
 
 def _listed_whole(matcher: Matcher) -> bool:
     """Tell whether the witnesses are all right values there are, up to white space: no folding, tolerance or notation."""
+    whole = True
     match matcher:
+        case matchers.When() | matchers.Matching() | matchers.Anything() | matchers.Unordered() | matchers.UnorderedLiterals():
+            whole = False
         case matchers.Folded(folds=folds):
-            return not folds
+            whole = not folds
         case matchers.Near(tolerance=tolerance):
-            return not tolerance
-        case matchers.When() | matchers.Object(open=True):
-            return False
-        case (
-            matchers.OneOf(options=parts)
-            | matchers.Every(parts=parts)
-            | matchers.Array(items=parts)
-            | matchers.Unordered(items=parts)
-        ):
-            return all(map(_listed_whole, parts))
+            whole = not tolerance
+        case matchers.Every(parts=parts):
+            whole = any(map(_listed_whole, parts))
+        case matchers.OneOf(options=parts) | matchers.Array(items=parts):
+            whole = all(map(_listed_whole, parts))
         case matchers.Object(entries=entries):
-            return all(_listed_whole(entry.matcher) for entry in entries.values())
-    return True
+            whole = not matcher.open and all(_listed_whole(entry.matcher) for entry in entries.values())
+    return whole
 
 
-def _listed(options: tuple[Matcher, ...]) -> list[Json] | None:
-    lists = [_witnesses(option) for option in options]
-    return None if any(found is None for found in lists) else [value for found in lists for value in found or []]
+def _joined(lists: Iterable[list[Json] | None]) -> list[Json] | None:
+    """Return the values of all lists, None where one of them is not known."""
+    known = list(lists)
+    return None if None in known else [value for values in known for value in values or []]
 
 
 def _combined(parts: list[tuple[list[Json] | None, bool]], build: Callable[[tuple[Json, ...]], Json]) -> list[Json] | None:

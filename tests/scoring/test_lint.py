@@ -18,6 +18,7 @@ SCHEMA = {
         "names": {"type": "array", "items": {"type": "string"}, "maxItems": 2},
         "where": {"type": "object", "properties": {"lat": {"type": "number"}}, "required": ["lat"]},
         "day": {"type": "string", "maxLength": 10},
+        "pair": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]},
     },
 }
 
@@ -44,6 +45,16 @@ SOUND = [
     {"day": {"$regex": ".*", "$text": "x"}},
     {"day": {"$regex": ".*", "$any": True}},
     {"count": {"$any_of": [], "$optional": True}},
+    {"day": {"$date": "2024-01-02", "$formats": ["%d/%m/%Y"], "$regex": "\\d\\d/\\d\\d/\\d{4}"}},
+    {"day": {"$text": "Paris", "$fold": ["case"], "$regex": "[a-z]+"}},
+    {"count": {"$number": 5, "$abs": 1, "$any_of": [7, 6]}},
+    {"count": {"$number": 5.5, "$abs": 1, "$regex": "x"}},  # believed, though a number is no string
+    {"unit": " km "},  # white space collapses before it is compared
+    {"names": [" a"]},
+    {"pair": {"$unordered": [1, "a"]}},
+    {"pair": {"$unordered": [1, {"$text": "a"}]}},
+    {"pair": {"$unordered": [1, "a", "b", "c", "d"]}},  # too many orders to try
+    {"pair": {"$unordered": [1, "a"], "$any_of": [["a", 1]]}},
     {"names": [{"$any_of": [1, *range(10)]}, {"$any_of": list(range(10))}]},  # too many ways to list
 ]
 
@@ -66,6 +77,12 @@ def test_a_sound_answer_has_no_problem(arguments: Any) -> None:
         ({"names": [{"$text": "a", "$fold": ["case"]}, True]}, "breaks-schema", "warning", "true"),
         ({"where": {"$includes": {"lon": 1}}}, "breaks-schema", "warning", "`where`"),
         ({"where": {"lat": {"$any_of": ["x", "y"]}}}, "breaks-schema", "error", "`where`"),
+        ({"count": {"$number": 5, "$abs": 1, "$any_of": [5.5, 4.5]}}, "breaks-schema", "error", "5.5"),
+        ({"count": {"$number": 5, "$abs": 1, "$any_of": [7]}}, "unsatisfiable", "error", "no value of `count`"),
+        ({"unit": "  parsec"}, "breaks-schema", "error", '"  parsec"'),
+        ({"pair": {"$unordered": [1, 2]}}, "breaks-schema", "warning", "[1, 2]"),
+        ({"pair": {"$any_of": [["a", 1], [2, 3]]}}, "breaks-schema", "warning", "[2, 3]"),
+        ({"where": {"$any_of": [{"lat": 1}, {"lat": "x"}]}}, "breaks-schema", "warning", '"x"'),
         ({"count": 10}, "breaks-schema", "error", "`count` = 10"),
         ({"count": None}, "breaks-schema", "error", "null"),
         ({"names": ["a", "b", "c"]}, "breaks-schema", "error", "`names`"),
@@ -89,7 +106,7 @@ def test_an_answer_that_cannot_be_right_is_found(arguments: Any, code: str, seve
 
 def test_the_nearest_name_is_the_hint() -> None:
     assert lint({"cuont": 5})[0].hint == "did you mean `count`?"
-    assert lint({"zzz": 5})[0].hint == "arguments of the tool: unit, count, names, where, day"
+    assert lint({"zzz": 5})[0].hint == "arguments of the tool: unit, count, names, where, day, pair"
     (problem,) = lint({}, name="ff")
     assert (problem.code, problem.hint) == ("unknown-tool", "did you mean `f`?")
     assert lint({}, name="zzz")[0].hint == "tools of the row: f"
@@ -135,6 +152,29 @@ def test_arguments_that_only_break_the_schema_together_are_found() -> None:
     assert lint({"a": 1, "b": {"$regex": "x"}}, either) == []
     nested = {"properties": {"a": {}}, "dependentSchemas": {"a": {"properties": {"a": {"type": "integer"}}}}}
     assert "`a`:" in lint({"a": "x"}, nested)[0].message
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"dependentRequired": {"a": ["b"]}},
+        {"anyOf": [{"required": ["b"]}, {"required": ["z"]}]},
+        {"minProperties": 3},
+        {"if": {"required": ["a"]}, "then": {"required": ["c"], "maxProperties": 2}},
+    ],
+)
+def test_a_default_that_the_model_may_give_can_keep_the_schema(asks: dict[str, Any]) -> None:
+    """Left out it is right, and given it is right."""
+    properties = {"a": {}, "b": {"default": 1}, "c": {"default": 2}, "d": {"type": "string", "default": 3}}
+    assert lint({"a": 1}, {"properties": properties, **asks}) == []
+    without: dict[str, Any] = {name: {} for name in properties}
+    assert [problem.code for problem in lint({"a": 1}, {"properties": without, **asks})] == ["breaks-schema"]
+
+
+def test_arguments_that_keep_the_schema_in_another_order_are_no_problem() -> None:
+    schema = {"properties": {"a": {}}, "if": {"required": ["a"]}, "then": {"properties": {"a": {"prefixItems": [{"const": 1}]}}}}
+    assert lint({"a": {"$unordered": [2, 1]}}, schema) == lint({"a": {"$unordered": [2, 3, 4, 5, 1]}}, schema) == []
+    assert [problem.severity for problem in lint({"a": {"$unordered": [2, 3]}}, schema)] == ["warning"]
 
 
 @pytest.mark.parametrize("tools", ["{", "{}", '[{"name": 5}]'])
