@@ -5,8 +5,9 @@ The class is made once with the job's `scoring.scorer_options` as keyword argume
     def score(self, expected, tools, reply): ...
 
 `expected` and `tools` are the row's decoded JSON (tools None where the row and the job have none), `reply` is the
-`batchrun.records.Reply`. It returns True or False, a number in [0, 1] (1 is right), or a `batchrun.records.Score`. One
-that raises, or returns anything else, leaves its row `unscored` with the reason: never a wrong answer.
+`batchrun.records.Reply`. It returns True or False, a number in [0, 1] (1 is right), numpy's included, or a
+`batchrun.records.Score`. One that raises, or returns anything else or a `Score` that contradicts itself, leaves its row
+`unscored` with the reason: never a wrong answer.
 A row without `expected` is not scored, and the class is not asked.
 """
 
@@ -17,9 +18,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from batchrun.errors import JobError, Problem
-from batchrun.records import Reply, Score, ScoreDetail
+from batchrun.records import NOT_IN_DENOMINATOR, Reply, Score, ScoreDetail
 from batchrun.scoring.judge import unscored
 from batchrun.scoring.values import NotJson, decode
 
@@ -72,7 +74,8 @@ def _refused(what: str) -> JobError:
 def _as_score(verdict: object, reply: Reply) -> Score:
     """Turn what a user's scorer returned into a score."""
     if isinstance(verdict, Score):
-        return _checked(verdict)
+        return _checked(replace(verdict, correct=_plain(verdict.correct), score=_plain(verdict.score)))
+    verdict = _plain(verdict)
     if isinstance(verdict, int | float) and 0 <= verdict <= 1:
         detail = ScoreDetail(should_call=None, called=bool(reply.tool_uses))
         if verdict == 1:
@@ -90,4 +93,12 @@ def _checked(score: Score) -> Score:
         return unscored(f"the scorer returned a Score that is none: {error}")
     if checked.score is not None and not 0 <= checked.score <= 1:
         return unscored(f"the scorer returned {checked.score}: not a number in [0, 1]")
-    return score if checked == score else checked
+    decided = checked.outcome not in NOT_IN_DENOMINATOR
+    if checked.correct is not ((checked.outcome == "correct") if decided else None):
+        return unscored(f"the scorer returned a Score that contradicts itself: {checked.outcome} and correct={checked.correct}")
+    return checked
+
+
+def _plain(verdict: Any) -> Any:
+    """Return Python's own value for a scalar of numpy's, whose bools and single floats are none to Python."""
+    return verdict.item() if type(verdict).__module__ == "numpy" and getattr(verdict, "ndim", None) == 0 else verdict

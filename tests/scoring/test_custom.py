@@ -7,6 +7,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from batchrun.errors import UsageError
@@ -55,7 +56,17 @@ def judged(verdict: Any, expected: str | None = "[]", tools: str | None = None) 
 
 @pytest.mark.parametrize(
     ("verdict", "outcome", "credit"),
-    [(True, "correct", 1.0), (1, "correct", 1.0), (False, "wrong_call", 0.0), (0.5, "wrong_call", 0.5)],
+    [
+        (True, "correct", 1.0),
+        (1, "correct", 1.0),
+        (False, "wrong_call", 0.0),
+        (0.5, "wrong_call", 0.5),
+        (np.bool_(True), "correct", 1.0),  # noqa: FBT003 - a verdict
+        (np.float32(0.5), "wrong_call", 0.5),
+        (np.int64(1), "correct", 1.0),
+        (np.array(0.5), "wrong_call", 0.5),
+        (Score(outcome="correct", correct=np.bool_(True), score=np.float32(1)), "correct", 1.0),  # type: ignore[arg-type]  # noqa: FBT003 - a user's code is not checked
+    ],
 )
 def test_a_bool_or_a_number_is_a_verdict(verdict: Any, outcome: str, credit: float) -> None:
     result = judged(verdict)
@@ -64,7 +75,7 @@ def test_a_bool_or_a_number_is_a_verdict(verdict: Any, outcome: str, credit: flo
 
 def test_a_score_is_taken_as_it_is() -> None:
     given = Score(outcome="refused", correct=False, score=0.0)
-    assert judged(given) is given
+    assert judged(given) == given
 
 
 def test_a_score_with_lists_for_tuples_is_read_as_it_is_meant() -> None:
@@ -82,6 +93,21 @@ def test_a_score_with_lists_for_tuples_is_read_as_it_is_meant() -> None:
         (Score(outcome="correct", correct=True, score=object()), "the scorer returned a Score that is none: "),  # type: ignore[arg-type] # a user's code is not checked
         (Score(outcome="correct", correct=True, score=2.0), "the scorer returned 2.0: not a number in [0, 1]"),
         (Score(outcome="correct", correct=True, score=float("nan")), "the scorer returned nan: not a number in [0, 1]"),
+        *(
+            (
+                Score(outcome=outcome, correct=correct, score=None),  # type: ignore[arg-type] # a user's code is not checked
+                f"the scorer returned a Score that contradicts itself: {outcome} and correct={correct}",
+            )
+            for outcome, correct in [
+                ("correct", False),
+                ("correct", None),
+                ("wrong_call", True),
+                ("refused", None),
+                ("infra_error", True),
+                ("infra_error", False),
+                ("unscored", False),
+            ]
+        ),
     ],
 )
 def test_a_score_that_cannot_be_counted_leaves_its_row_unscored(score: Score, message: str) -> None:
@@ -97,6 +123,7 @@ def test_a_score_that_cannot_be_counted_leaves_its_row_unscored(score: Score, me
         (SystemExit(3), "SystemExit: 3"),
         (RecursionError("deep"), "RecursionError: deep"),
         (None, "the scorer returned None: not a Score, a bool or a number in [0, 1]"),
+        (np.array([1, 0]), "the scorer returned array([1, 0]): not a Score, a bool or a number in [0, 1]"),
         (1.5, "the scorer returned 1.5: not a Score, a bool or a number in [0, 1]"),
         (float("nan"), "the scorer returned nan: not a Score, a bool or a number in [0, 1]"),
     ],
