@@ -274,7 +274,8 @@ def _require_sendable(job: Job, dataset: Dataset, *, first: int = 0) -> CheckRep
     """
     from batchrun.sources.check import check_dataset  # noqa: PLC0415 - loaded when a run begins
 
-    report = check_dataset(dataset, job.request, endpoint=job.endpoint, hashing=True, first=first)
+    own_scorer = job.scoring.scorer is not None
+    report = check_dataset(dataset, job.request, endpoint=job.endpoint, own_scorer=own_scorer, hashing=True, first=first)
     if not (dataset.skips_bad_rows and report.some_ok):
         report.raise_for_errors()
     return report

@@ -62,7 +62,9 @@ def _report(job: Job, found: list[Problem]) -> CheckReport:
     from batchrun.sources.check import check_dataset
 
     try:
-        report = check_dataset(open_job_dataset(job), job.request, endpoint=job.endpoint)
+        report = check_dataset(
+            open_job_dataset(job), job.request, endpoint=job.endpoint, own_scorer=job.scoring.scorer is not None
+        )
     except UsageError as error:
         if found:
             raise JobError([*found, *problems_of(error)]) from None

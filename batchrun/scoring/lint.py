@@ -25,7 +25,7 @@ from batchrun.scoring.expected import Calls, ExpectedCall, parse_expected
 from batchrun.scoring.explain import cut, join
 from batchrun.scoring.matchers import Entry, Matcher
 from batchrun.scoring.schema import NO_TOOLS, Tool, ToolSet, parse_tools
-from batchrun.scoring.values import Json, canonical, plain, shown
+from batchrun.scoring.values import Json, NotJson, canonical, decode, plain, shown
 
 MAX_WITNESSES: Final = 64
 """A matcher with more right values than these is believed."""
@@ -39,6 +39,16 @@ def lint_expected(expected: bytes | str | None, tools: bytes | str | None) -> li
     """Return every problem of one row's `expected` (None: nothing to lint) and the tools it is held against."""
     found = () if tools is None else _lint_tools(tools)
     return list(found) if expected is None else [*found, *_lint_answer(expected, tools)]
+
+
+def lint_own(expected: bytes | str, tools: bytes | str | None) -> list[Problem]:
+    """Return the problems of a row that a scorer of the user's judges: its `expected` is in a form of its own, and is JSON."""
+    found = lint_expected(None, tools)
+    try:
+        decode(expected)
+    except NotJson as error:
+        found.append(_problem(f"not JSON: {error}", "not-json"))
+    return found
 
 
 def _lint_answer(expected: bytes | str, tools: bytes | str | None) -> tuple[Problem, ...]:

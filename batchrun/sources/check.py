@@ -22,7 +22,7 @@ from msgspec import Struct
 from batchrun.errors import DatasetError, Problem
 from batchrun.job import Endpoint, RequestSpec
 from batchrun.records import Sample
-from batchrun.scoring.lint import lint_expected
+from batchrun.scoring.lint import lint_expected, lint_own
 from batchrun.sources.bad_rows import BadRows
 from batchrun.sources.dataset import Dataset
 from batchrun.sources.jsonl import record_of
@@ -94,18 +94,19 @@ def check_dataset(
     spec: RequestSpec | None = None,
     *,
     endpoint: Endpoint | None = None,
-    shown: int = SHOWN,
+    own_scorer: bool = False,
     hashing: bool = False,
     first: int = 0,
 ) -> CheckReport:
     """Read the chosen rows once and report all that is wrong with them.
 
     `spec` gives what the job adds to every row (`tools` where a row has none), `endpoint` where they go;
-    what those two ask that is known to be refused is told too, without a row. Where the dataset skips bad
-    rows, it remembers those found here. `first` is the number of rows that `asked_first` is told of. Raises
-    what reading raises: `StorageError`, or `DatasetError` where a file as a whole is broken.
+    what those two ask that is known to be refused is told too, without a row. `own_scorer`: `expected` is for
+    a scorer of the user's, in a form of its own. Where the dataset skips bad rows, it remembers those found
+    here. `first` is the number of rows that `asked_first` is told of. Raises what reading raises:
+    `StorageError`, or `DatasetError` where a file as a whole is broken.
     """
-    checker = _Checker(dataset, spec or RequestSpec(), endpoint or Endpoint(), shown)
+    checker = _Checker(dataset, spec or RequestSpec(), endpoint or Endpoint(), own_scorer=own_scorer)
     rows, asked_first = 0, checker.asked if first == 0 else None
     for row in dataset.rows(hashing=hashing):
         rows += 1
@@ -123,10 +124,10 @@ def check_dataset(
 class _Checker:
     """The state of one pass."""
 
-    def __init__(self, dataset: Dataset, spec: RequestSpec, endpoint: Endpoint, shown: int) -> None:
+    def __init__(self, dataset: Dataset, spec: RequestSpec, endpoint: Endpoint, *, own_scorer: bool) -> None:
         self._dataset = dataset
         self._spec, self._endpoint = spec, endpoint
-        self._shown = shown
+        self._shown, self._own_scorer = SHOWN, own_scorer
         self._shaper: Shaper = dataset.shaper()
         self._tools = ToolLint()
         self._job_tools = msgspec.json.encode(spec.tools) if spec.tools is not None else None
@@ -256,7 +257,7 @@ class _Checker:
         if sample.params is not None or sample.tools == b"[]":
             found += map(_of_problem, lint_sample(sample, self._spec, self._endpoint))
         if sample.expected is not None and not of_tools:
-            found += _of_expected(sample.expected, tools)
+            found += _of_expected(sample.expected, tools, own_scorer=self._own_scorer)
         if sample.tool_choice is not None:
             found += choice_findings(sample.tool_choice, self._tools.names(tools) if tools is not None else frozenset())
         return found
@@ -290,9 +291,10 @@ class _Checker:
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_expected(expected: bytes, tools: bytes | None) -> tuple[Finding, ...]:
+def _of_expected(expected: bytes, tools: bytes | None, *, own_scorer: bool) -> tuple[Finding, ...]:
     """Return what is wrong with an `expected`, held against the tools."""
-    return tuple(map(_of_problem, lint_expected(expected, tools)))
+    lint = lint_own if own_scorer else lint_expected
+    return tuple(map(_of_problem, lint(expected, tools)))
 
 
 def _of_problem(problem: Problem) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchrun.errors import Problem
-from batchrun.scoring.lint import lint_expected
+from batchrun.scoring.lint import lint_expected, lint_own
 
 SCHEMA = {
     "type": "object",
@@ -203,6 +203,12 @@ def test_each_alternative_and_the_leaderboards_key_are_linted() -> None:
     assert [problem.code for problem in lint_expected(either, tools)] == ["breaks-schema", "unknown-tool"]
     key = json.dumps([{"name": "f", "arguments": {"unit": {"allowed": ["parsec"], "optional": False}}}])
     assert [problem.code for problem in lint_expected(key, tools)] == ["breaks-schema"]
+
+
+def test_what_a_scorer_of_ones_own_expects_is_json_in_any_form() -> None:
+    tools = json.dumps([{"name": "f", "input_schema": {"type": "dict"}}])
+    assert lint_own('{"answer": 42}', None) == []
+    assert [problem.code for problem in lint_own('{"answer": ', tools)] == ["invalid-schema", "not-json"]
 
 
 def test_without_expected_or_tools_there_is_little_to_say() -> None:

@@ -74,10 +74,11 @@ def test_all_the_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     assert duplicate.line == 4
 
 
-def test_beyond_the_limit_problems_are_counted(tmp_path: Path) -> None:
+def test_beyond_the_limit_problems_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{broken\n" * 30 + '{"prompt": 5}\n' * 10)
-    report = check_dataset(open_dataset(str(path)), shown=7)
+    monkeypatch.setattr("batchrun.sources.check.SHOWN", 7)
+    report = check_dataset(open_dataset(str(path)))
     assert len(report.problems) == 7
     assert report.counts == {"broken-json": 30, "wrong-type": 10}
     assert report.errors == 40
@@ -197,6 +198,13 @@ def test_the_jobs_tools_stand_in_for_a_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("choice", [{"type": "maybe"}, {}, {"type": []}, {"type": "tool", "name": []}])
 def test_a_tool_choice_nobody_knows(tmp_path: Path, choice: Any) -> None:
     assert codes(check(tmp_path, {"prompt": "a question", "tool_choice": choice})) == [("tool-choice", 0, "tool_choice")]
+
+
+def test_what_a_scorer_of_ones_own_expects_is_not_held_against_the_contract(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "What is it?", "tools": [TOOL], "expected": {"answer": 42}}) + "\n", encoding="utf-8")
+    assert check_dataset(open_dataset(str(path)), own_scorer=True).problems == ()
+    assert not check_dataset(open_dataset(str(path))).ok
 
 
 def test_an_expected_that_cannot_be_read_is_an_error_and_one_that_cannot_be_met_a_warning(tmp_path: Path) -> None:
