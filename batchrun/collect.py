@@ -334,10 +334,11 @@ def shown(progress: Progress, total: int | None, show: Show) -> Iterator[None]:
 
 @contextmanager
 def signals(stop: StopSignal) -> Iterator[None]:
-    """Hand SIGINT and SIGTERM to `stop` while the block lasts, inside a running loop on the main thread."""
+    """Hand SIGINT and SIGTERM to `stop` while the block lasts, inside a running loop on the main thread; then to who had them."""
     loop = asyncio.get_running_loop()
     with ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
             loop.add_signal_handler(number, stop.request, number)
             stack.callback(loop.remove_signal_handler, number)
         yield

@@ -7,9 +7,10 @@ half that spends money and survives `kill -9`; `finish` is the half that is free
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,12 @@ def run_fitted(
     from batchrun.collect import Plan  # noqa: PLC0415 - the engine is loaded when a run begins, not with this module
     from batchrun.observe.observing import observing  # noqa: PLC0415
 
-    with prepared(job, options) as parts, _cluster(job), observing(job, parts.folder.run_id, environ) as observer:
+    with (
+        ExitStack() as hearing,
+        prepared(job, options) as parts,
+        _cluster(job),
+        observing(job, parts.folder.run_id, environ) as observer,
+    ):
         began = time.monotonic()
         with endpoint(job, parts.dataset, options) as called:
             plan = Plan(
@@ -88,10 +94,38 @@ def run_fitted(
                 observer=observer,
             )
             observer.started(called, str(parts.folder.path))
-            engine = _collected(plan, stop, show)
+            asked = stop or hearing.enter_context(_signals(parts.place or str(parts.folder.path)))
+            engine = _collected(plan, asked, show, hear=stop is None)
         summary = _finished(parts, engine, time.monotonic() - began, judge)
-        observer.finished(summary, engine.stopped)
-        return RunResult(folder=parts.folder.path, summary=summary, stopped=engine.stopped)
+        stopped = engine.stopped
+        if stopped is None and stop is None and asked.requests:
+            stopped = asked.too_late()
+        observer.finished(summary, stopped)
+        return RunResult(folder=parts.folder.path, summary=summary, stopped=stopped)
+
+
+@contextmanager
+def _signals(place: str) -> Iterator[StopSignal]:
+    """Hear SIGINT and SIGTERM while the event loop does not: as it begins and ends, and while the files are written.
+
+    The first is remembered, and what is being written comes to its end; any further one breaks it off, as `Interrupted`.
+    """
+    from batchrun.engine.stopping import StopSignal  # noqa: PLC0415 - the engine is loaded when a run begins
+
+    heard = StopSignal()
+
+    def hear(number: int, _: object) -> None:
+        heard.request(number)
+        if heard.requests > 1:
+            raise KeyboardInterrupt  # not one of ours: those are caught on the way, as what is wrong with a gate or a bucket
+
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, hear) or signal.SIG_DFL)
+        try:
+            yield heard
+        except KeyboardInterrupt:
+            raise heard.unwritten(place) from None
 
 
 def _cluster(job: Job) -> AbstractContextManager[None]:
@@ -124,10 +158,9 @@ def rescore(job: Job, options: Options, judge: Judge | None = None) -> dict[str,
         return _finished(parts, None, 0.0, judge if parts.ended else None)
 
 
-def _collected(plan: Any, stop: StopSignal | None, show: Show | None) -> EngineSummary:
-    """Run the collecting half to its end on an event loop of its own."""
+def _collected(plan: Any, stop: StopSignal, show: Show | None, *, hear: bool) -> EngineSummary:
+    """Run the collecting half to its end on an event loop of its own, which may `hear` signals for `stop`."""
     from batchrun.collect import collect, signals  # noqa: PLC0415 - loaded when a run begins
-    from batchrun.engine.stopping import StopSignal  # noqa: PLC0415
     from batchrun.transport.loop import run as run_loop  # noqa: PLC0415
 
     if _is_shared(plan):
@@ -136,11 +169,8 @@ def _collected(plan: Any, stop: StopSignal | None, show: Show | None) -> EngineS
         collect_all = collect
 
     async def main() -> EngineSummary:
-        own = StopSignal()
-        if stop is not None:
+        with signals(stop) if hear else nullcontext():
             return await collect_all(plan, stop=stop, show=show)
-        with signals(own):
-            return await collect_all(plan, stop=own, show=show)
 
     return run_loop(main())
 

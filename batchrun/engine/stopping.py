@@ -54,8 +54,22 @@ class StopSignal:
 
     def error(self) -> BatchrunError:
         """Return the error that stands for it."""
+        return self._error("", "`batchrun resume RUN` goes on from here")
+
+    def too_late(self) -> BatchrunError:
+        """Return the error of a run that was asked when nothing was left to call: all of it is written."""
+        words = " when no call was left to make: all results are written"
+        return self._error(words, "nothing is missing; `batchrun resume RUN` makes no call and ends as the run itself would have")
+
+    def unwritten(self, place: str) -> BatchrunError:
+        """Return the error of a run at `place` whose files were broken off."""
+        words = " while the results were being written: every answer is in the journal"
+        return self._error(words, f"`batchrun resume {place}` writes them, and makes the calls that are left")
+
+    def _error(self, words: str, hint: str) -> BatchrunError:
+        """Return the error of the first signal, which names the exit code."""
         name = signal.Signals(self.signal_number).name
-        return Interrupted(f"stopped by {name}", signal_number=self.signal_number, hint="`batchrun resume RUN` goes on from here")
+        return Interrupted(f"stopped by {name}{words}", signal_number=self.signal_number, hint=hint)
 
 
 class ErrorWatch:

@@ -58,6 +58,50 @@ def test_the_second_signal_ends_at_once_and_the_run_goes_on(tmp_path: Path, numb
     assert sum(b"row 0" in asked.body for asked in served.asked) == 1
 
 
+SLOW_SCORER = """
+import pathlib, time
+
+class Slow:
+    def score(self, expected, tools, reply):
+        pathlib.Path("scoring").touch()
+        time.sleep(0.05 if pathlib.Path("slow").exists() else 0)
+        return True
+"""
+
+
+@pytest.mark.parametrize("further", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_results_are_written_lets_them_be_and_a_further_one_does_not(
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    further: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    (tmp_path / "slow_scorer.py").write_text(SLOW_SCORER)
+    (tmp_path / "slow").touch()
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "row {row}", "expected": []}}\n' for row in range(40)))
+    with endpoint() as served:
+        flags = ("--set", "scoring.scorer=slow_scorer:Slow", "--base-url", served.base_url, "--out", "out")
+        started = process(tmp_path, ("run", "rows.jsonl", "--model", "m", *flags))
+        _until((tmp_path / "scoring").exists)
+        started.send_signal(number)
+        if further:
+            time.sleep(0.3)
+            assert started.poll() is None, "the first signal waits for the files"
+            started.send_signal(number)
+        done = ended(started)
+        assert done.code == code, done.err
+        assert f"stopped by {number.name}" in done.err
+        assert "batchrun resume out" in done.err
+        assert ("results are written" in done.err, (tmp_path / "out" / "results.parquet").exists()) == (not further, not further)
+        assert not list((tmp_path / "out").glob(".*"))
+        (tmp_path / "slow").unlink()
+        resumed = ended(process(tmp_path, ("resume", "out")))
+        assert resumed.code == 0, resumed.err
+    assert [row["outcome"] for row in results(tmp_path / "out")] == ["correct"] * 40
+    assert len(served.asked) == 40
+
+
 def test_faults_at_a_fifth_leave_no_row_without_the_truth(shell: Shell) -> None:
     """All seven faults of the simulator at once: every row ends answered, or errored with its reason."""
     data = shell.write("rows.jsonl", *({"prompt": f"row {row}", "expected": []} for row in range(40)))
