@@ -77,12 +77,20 @@ class Lander:
 
     def lacking(self, submission: Submission, ordinal: int, now: float) -> int | None:
         """Land a call that the results say nothing about; return which try comes next, where there is to be one."""
-        return self.fail(submission.intent.tries.get(ordinal, 1), ordinal, MISSING, now)
+        tries = submission.intent.tries.get(ordinal, 1)
+        return self.fail(tries, ordinal, MISSING, now, sent_at_us=submission.intent.at_us)
 
-    def fail(self, tries: int, ordinal: int, failure: Failure, now: float) -> int | None:
+    def fail(self, tries: int, ordinal: int, failure: Failure, now: float, *, sent_at_us: int | None = None) -> int | None:
         """Land a failure that no line of results told; return which try comes next, where there is to be one."""
-        model = self._wiring.model_of(ordinal)
-        attempt = Attempt(ordinal=ordinal, attempt=tries, final=True, status="errored", model=model, failure=failure)
+        attempt = Attempt(
+            ordinal=ordinal,
+            attempt=tries,
+            final=True,
+            status="errored",
+            model=self._wiring.model_of(ordinal),
+            failure=failure,
+            started_at_us=sent_at_us,
+        )
         return self._fail(attempt, failure, now)
 
     def settle(self) -> None:

@@ -223,9 +223,18 @@ class Finisher:
 
 
 def _made(tried: Sequence[Attempt]) -> int:
-    """Return how many attempts were made, of which not all are kept: each session of a run counts its own from 1."""
+    """Return how many attempts were made, of which not all are kept: each session of a run counts its own from 1.
+
+    What became of a call in a batch is there again each time that the results of the batch were fetched.
+    """
     made = before = 0
+    seen = set[tuple[int, int]]()
     for attempt in tried:
+        if attempt.started_at_us is not None:
+            sent = (attempt.attempt, attempt.started_at_us)
+            if sent in seen:
+                continue
+            seen.add(sent)
         if attempt.attempt <= before:
             made += before
         before = attempt.attempt

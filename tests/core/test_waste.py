@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from batchrun.finish.batch import Finisher, _made
 from batchrun.job import Prices, parse_job
@@ -69,7 +70,15 @@ def test_the_waste_of_a_row(attempts: list[Attempt], wasted: str | None, tmp_pat
 
 def test_each_session_of_a_run_counts_its_attempts_from_one() -> None:
     """Not every attempt is kept: one that was refused before the answer to the second may be missing."""
-    first, second, third = (thrown(500, None, number=number) for number in (1, 2, 3))
-    assert [_made(tried) for tried in ([first], [third], [first, third], [first, second, first, third], [third, third])] == [
+    first, second, third = (replace(thrown(500, None, number=number), started_at_us=number) for number in (1, 2, 3))
+    again, later = replace(first, started_at_us=4), replace(third, started_at_us=5)
+    assert [_made(tried) for tried in ([first], [third], [first, third], [first, second, again, third], [third, later])] == [
         *(1, 3, 3, 5, 6)
     ]
+
+
+def test_what_became_of_a_call_in_a_batch_is_one_attempt_however_often_it_was_fetched() -> None:
+    """A batch that was not landed to its end is fetched again by each session, and says of its calls what it said before."""
+    expired = replace(thrown(None, None, final=True), status="expired", started_at_us=1)
+    answered = replace(answer(), attempt=2, started_at_us=2)
+    assert [_made(tried) for tried in ([expired, expired], [expired] * 3 + [answered], [expired, answered])] == [1, 2, 2]
