@@ -231,8 +231,12 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def billed_unseen(self) -> bool:
-        """Whether it may have been billed and did not say for what: accepted by the endpoint, then broken off."""
-        return self.usage is None and self.http_status is not None and 200 <= self.http_status < 300
+        """Whether it may have been billed and did not say for what: sent, not refused, and broken off.
+
+        The money budget decides that, and holds its worst case; where nothing was held (no price), having been accepted tells.
+        """
+        accepted = self.http_status is not None and 200 <= self.http_status < 300
+        return self.usage is None and (accepted or self.cost_reserved is not None)
 
 
 class CallScore(Struct, frozen=True, kw_only=True, gc=False):

@@ -22,7 +22,7 @@ from batchrun.records import Usage
 from batchrun.simulator import process
 from batchrun.storage.folder import RunFolder
 from batchrun.storage.in_flight import left_in_flight
-from tests.cli.endpoint import ended, endpoint, reply
+from tests.cli.endpoint import Shell, ended, endpoint, reply, results
 from tests.cli.endpoint import process as command_line
 from tests.transport.servers import Asked, Peer
 
@@ -215,3 +215,23 @@ def test_what_was_in_flight_at_a_kill_stays_held(tmp_path: Path, workers: int) -
         assert ended(command_line(tmp_path, ("resume", "out", "-q", "--set", "limits.max_cost_usd=1"))).code == 0
     assert len(served.asked) == sent + 8
     assert left_in_flight(tmp_path / "out" / "journal") == worst, "later sessions keep it in mind, too"
+
+
+def test_a_call_that_was_sent_and_never_answered_may_have_been_billed(shell: Shell) -> None:
+    """Unknown is null and counted, never 0: the endpoint may have made the answer that nobody received."""
+    silent: list[Asked] = []
+
+    async def answer(peer: Peer, asked: Asked) -> None:
+        silent.append(asked)
+        if len(silent) == 1:
+            await asyncio.sleep(60)
+        await peer.say(reply())
+
+    data = shell.write("rows.jsonl", {"prompt": "row 0"})
+    with endpoint(answer) as served:
+        flags = ("--base-url", served.base_url, "--out", "out", "--set", "endpoint.timeout.first_byte_s=0.5")
+        done = shell("run", data, "--model", "claude-sonnet-4-20250514", *flags)
+    assert done.code == 0, done.err
+    assert [(row["attempts"], row["wasted_usd"]) for row in results(Path("out"))] == [(2, None)]
+    assert json.loads(Path("out/summary.json").read_text())["cost"]["waste_unknown"] == 1
+    assert "1 row had an attempt that broke off before it told what it was billed for" in done.out + done.err

@@ -49,13 +49,15 @@ def answer() -> Attempt:
         ([thrown(None, None, final=True)], "0"),
         ([thrown(200, USAGE, final=True)], "3"),
         ([thrown(200, None), answer()], None),
+        ([replace(thrown(None, None), cost_reserved="0.5"), answer()], None),
+        ([replace(thrown(None, None, final=True), cost_reserved="0.5")], None),
         ([thrown(200, USAGE), thrown(200, None, number=2), answer()], "3 or more"),
         ([thrown(200, None), thrown(200, USAGE, number=2), answer()], "3 or more"),
         ([thrown(200, Usage(input_tokens=5)), answer()], None),
     ],
 )
 def test_the_waste_of_a_row(attempts: list[Attempt], wasted: str | None, tmp_path: Path) -> None:
-    """Refused is free, told is priced, accepted and then silent is unknown, beside which what is known still counts."""
+    """Refused is free, told is priced, sent and then silent is unknown; what is known still counts."""
     with Journal(tmp_path / "journal") as journal:
         for attempt in attempts:
             journal.append(attempt, None)
