@@ -16,6 +16,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from datetime import date, time
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -331,11 +332,12 @@ def parse_set(assignment: str) -> tuple[str, object]:
 
 
 def parse_value(text: str) -> object:
-    """Read `text` as one TOML value (`5`, `true`, `["a", "b"]`), or as the string it is."""
+    """Read `text` as one TOML value (`5`, `true`, `["a", "b"]`), or as the string it is, as a date or a time is too."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value: object = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
+    return text if isinstance(value, date | time) else value
 
 
 def digest(job: Job, *sections: str) -> str:

@@ -158,6 +158,8 @@ def test_set_reads_toml_values_and_takes_the_rest_as_text() -> None:
     assert parse_set("name = my run") == ("name", "my run")
     assert parse_set('request.model=["a"]') == ("request.model", ["a"])
     assert parse_value("[" * 5000) == "[" * 5000
+    assert parse_set("endpoint.version=2023-06-01") == ("endpoint.version", "2023-06-01"), "no setting is a date or a time"
+    assert [parse_value(text) for text in ("2023-06-01T06:00:00Z", "06:00:00")] == ["2023-06-01T06:00:00Z", "06:00:00"]
     for wrong in ("limits.rpm", "=5"):
         with pytest.raises(JobError, match=r"key\.path=value"):
             parse_set(wrong)
