@@ -77,6 +77,7 @@ class StockTransport(Calls):
         self._trust: ssl.SSLContext | bool = client_context(endpoint.ca_file, environ) if self._address.tls else False
         self._http2 = endpoint.http2
         self._proxy = None if proxy is None else proxy_of(proxy)
+        self._through = "" if self._proxy is None else f" through the proxy {self._proxy.url.netloc.decode()}"
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
         self._free: list[httpx.AsyncHTTPTransport] = []
@@ -111,6 +112,8 @@ class StockTransport(Calls):
         try:
             ended = await one.run(pool)
             keep = keep or ended.how == "complete"
+            if ended.how in {"connect", "timeout_connect"} and self._through:  # whose credentials stay unsaid
+                return Ended(how=ended.how, message=ended.message + self._through)
             return ended
         finally:
             if not keep:

@@ -135,10 +135,12 @@ async def test_calls_go_through_the_proxy() -> None:
 
 
 async def test_a_proxy_that_is_not_there_is_named() -> None:
-    """No proxy, no connection."""
-    endpoint = Endpoint(base_url="http://api.example.com", proxy="http://127.0.0.1:9", timeout=SHORT)
-    transport = open_transport(endpoint, Credential(), connections=1, environ={})
-    assert (await transport.post("/v1/messages", BODY, Recorder())).how == "connect"
+    """No proxy, no connection: its place is said, which nobody may have thought of, and never its password."""
+    endpoint = Endpoint(base_url="http://api.example.com", timeout=SHORT)
+    environ = {"HTTP_PROXY": "http://someone:secret@127.0.0.1:9"}
+    transport = open_transport(endpoint, Credential(), connections=1, environ=environ)
+    ended = await transport.post("/v1/messages", BODY, Recorder())
+    assert (ended.how, ended.message.partition(" through ")[2]) == ("connect", "the proxy 127.0.0.1:9")
     await transport.aclose()
 
 
