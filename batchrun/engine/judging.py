@@ -226,15 +226,17 @@ class Judge:
             return
         pause_s = self.outage.fault(now, in_flight=self._progress.in_flight)
         if pause_s:
-            self.pause(now + pause_s * (0.5 + self._wiring.clocks.chance() / 2))
+            self.pause(now + pause_s * (0.5 + self._wiring.clocks.chance() / 2), outage=True)
             error = self.outage.too_long(failure, now)
             if error is not None:
                 self._stop(error)
 
-    def pause(self, until: float) -> None:
-        """Let the whole run send nothing before `until`."""
-        if self._wiring.observer is not None and until > self.paused_until:
-            self._wiring.observer.paused(until - self._wiring.clocks.wall() + self._state.wall_offset)
+    def pause(self, until: float, *, outage: bool = False) -> None:
+        """Let the whole run send nothing before `until`, as the endpoint wants or, in an `outage`, as we do."""
+        if until > self.paused_until:
+            self._progress.outage = outage
+            if self._wiring.observer is not None:
+                self._wiring.observer.paused(until - self._wiring.clocks.wall() + self._state.wall_offset, outage=outage)
         self.paused_until = self._progress.paused_until = max(self.paused_until, until)
         self._state.concurrency.hold_until(self.paused_until)
         if self._state.gate is not None:

@@ -66,8 +66,8 @@ class Observer(Protocol):
     def ended(self, attempt: Attempt, wait_s: float | None) -> None:
         """Take note of an attempt that has ended; its row is tried again after `wait_s` seconds, None: it is not."""
 
-    def paused(self, seconds: float) -> None:
-        """Take note that the run sends nothing for so long."""
+    def paused(self, seconds: float, *, outage: bool = False) -> None:
+        """Take note that the run sends nothing for so long: as the endpoint wants or, in an `outage`, as we do."""
 
 
 Land = Callable[[Attempt], None]

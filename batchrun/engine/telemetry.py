@@ -91,6 +91,7 @@ class Progress(Struct):
     cost: Decimal | None = None  # so far, where the run counts money
     concurrency: int = 0
     paused_until: float = 0.0  # of the whole run, in the event loop's time
+    outage: bool = False  # the pause is ours, since no call is answered
     ttft_ms: float | None = None  # of late: a moving average
 
 

@@ -116,14 +116,15 @@ class RunLog:
             request_id=attempt.request_id,
         )
 
-    def paused(self, seconds: float) -> None:
-        """Log that the run sends nothing for a while; waits that end together are one pause."""
+    def paused(self, seconds: float, *, outage: bool = False) -> None:
+        """Log that the run sends nothing for a while, in an `outage` by our own choice; waits that end together are one pause."""
         until = time.monotonic() + seconds
         if until < self._paused_until + SAME_PAUSE_S:
             return
         self._paused_until = until
-        words = f"paused by the endpoint for {seconds:.0f} s" if seconds >= TOLD_PAUSE_S else None
-        self._log.event("run_paused", "warning", words=words, wait_s=round(seconds, 3))
+        why = "no call is answered; trying again in" if outage else "paused by the endpoint for"
+        words = f"{why} {seconds:.0f} s" if seconds >= TOLD_PAUSE_S else None
+        self._log.event("run_paused", "warning", words=words, wait_s=round(seconds, 3), outage=outage)
 
     def untold(self, reason: str) -> None:
         """Log that telemetry could not be sent; a person is told once."""

@@ -59,9 +59,9 @@ class RunObserver:
         if self._otel is not None:
             self._otel.ended(attempt)
 
-    def paused(self, seconds: float) -> None:
-        """Take note that the run sends nothing for so long."""
-        self.log.paused(seconds)
+    def paused(self, seconds: float, *, outage: bool = False) -> None:
+        """Take note that the run sends nothing for so long: as the endpoint wants or, in an `outage`, as we do."""
+        self.log.paused(seconds, outage=outage)
 
     def finished(self, summary: Mapping[str, Any], stopped: BatchrunError | None) -> None:
         """Take note of how the run ended."""

@@ -64,7 +64,9 @@ def test_text_tells_of_long_pauses_alone(capsys: pytest.CaptureFixture[str]) -> 
     log.paused(2.0)
     log.paused(30.0)
     log.stopped(ValueError("why"))
-    assert capsys.readouterr().err == "warning: paused by the endpoint for 30 s\n"
+    log.paused(50.0, outage=True)
+    words = ["paused by the endpoint for 30 s", "no call is answered; trying again in 50 s"]
+    assert capsys.readouterr().err.splitlines() == [f"warning: {line}" for line in words]
 
 
 def test_waits_that_end_together_are_one_pause(capsys: pytest.CaptureFixture[str]) -> None:

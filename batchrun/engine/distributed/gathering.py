@@ -16,7 +16,7 @@ from batchrun.errors import BatchrunError
 from batchrun.job import Limits
 from batchrun.statistics.histogram import LogHistogram
 
-NOT_SUMS: Final = frozenset({"cost", "paused_until", "ttft_ms"})
+NOT_SUMS: Final = frozenset({"cost", "outage", "paused_until", "ttft_ms"})
 SUMS: Final = tuple(name for name in Progress.__struct_fields__ if name not in NOT_SUMS)
 
 
