@@ -8,7 +8,6 @@ never there. It refuses to know what the columns mean, but for which of them hol
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, BinaryIO, Final
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrun.errors import DatasetError, Problem
+from batchrun.sources.moments import stored, text_of
 from batchrun.sources.record import ALWAYS_JSON, Record, parses, split_object
 
 BATCH_BYTES: Final = 2 << 20
@@ -59,7 +59,8 @@ def records(
 
     The first `skip` rows are passed over, and so may be those whose number is the place of a 1 in `done`: whole row groups
     of them stay unread, whole batches unconverted. `structured` names the columns whose strings are JSON text. Returns the
-    number of the row after the last. Raises `DatasetError` where a page is broken.
+    number of the row after the last. Raises `DatasetError` where a page is broken,
+    or holds what Python cannot.
     """
     at, first = index, index + skip
     ours = MARK in (file.schema_arrow.metadata or {})
@@ -79,7 +80,7 @@ def records(
                 for fields in _rows(batch.slice(passed), structured):
                     yield Record(index=at, file=name, fields=_spread(fields) if ours else fields)
                     at += 1
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (ValueError, OverflowError, pa.ArrowNotImplementedError) as error:  # Arrow's own of invalid data is a ValueError
             message = f"row group {group} cannot be read: {str(error).splitlines()[0]}"
             raise DatasetError([Problem(message=message, file=name, row=at, code="broken-file")]) from None
     return at
@@ -126,7 +127,8 @@ def _texts(column: Any, *, structured: bool) -> Iterator[bytes | None]:
             convert = _after(_string, convert)
     elif (plain := _plainer(kind)) is not None:
         convert = _after(plain, convert)
-    return (None if value is None else convert(value) for value in _values(column))
+    kept = stored(kind)
+    return (None if value is None else convert(value) for value in _values(column if kept == kind else column.view(kept)))
 
 
 def _values(column: Any) -> Iterator[Any]:
@@ -168,14 +170,15 @@ def _plainer(kind: Any) -> Callable[[Any], Any] | None:
     if types.is_struct(kind):
         return _object_of({kind.field(i).name: _plainer(kind.field(i).type) for i in range(kind.num_fields)})
     if types.is_map(kind):
+        named: Callable[[Any], str] = text_of(kind.key_type, " ") or str
         inner = _plainer(kind.item_type) or _as_it_is
-        return lambda value: {str(key): None if item is None else inner(item) for key, item in value}
+        return lambda value: {named(key): None if item is None else inner(item) for key, item in value}
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         step = _plainer(kind.value_type)
         return None if step is None else lambda value: [None if item is None else step(item) for item in value]
     if _is_binary(kind) or types.is_fixed_size_binary(kind):
         return _string
-    return _moment if types.is_timestamp(kind) or types.is_duration(kind) else None
+    return text_of(kind)
 
 
 def _object_of(steps: dict[str, Callable[[Any], Any] | None]) -> Callable[[Any], Any]:
@@ -188,10 +191,3 @@ def _object_of(steps: dict[str, Callable[[Any], Any] | None]) -> Callable[[Any],
 def _as_it_is(value: Any) -> Any:
     """Return the value."""
     return value
-
-
-def _moment(value: Any) -> Any:
-    """Return a time stamp as ISO 8601 text, of the library's own class or of pandas' (nanoseconds)."""
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    return str(value)

@@ -4,6 +4,8 @@ import datetime as dt
 import decimal
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,101 @@ def test_a_broken_page_is_told_with_the_file(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"a\.parquet"):
         list(open_dataset(str(path), format="parquet").samples())
+
+
+def nested(values: Any) -> pa.Table:
+    """Return a table of one row for each value: as it is, and inside of a list, a struct and a map."""
+    every: Any = pa.array(range(len(values) + 1), pa.int32())
+    names: Any = pa.array(["k"] * len(values))
+    return pa.table(
+        {
+            "plain": values,
+            "list": pa.ListArray.from_arrays(every, values),
+            "large": pa.LargeListArray.from_arrays(every.cast(pa.int64()), values),
+            "fixed": pa.FixedSizeListArray.from_arrays(values, 1),
+            "struct": pa.StructArray.from_arrays([values], ["k"]),
+            "map": pa.MapArray.from_arrays(every, names, values),
+            "deep": pa.ListArray.from_arrays(every, pa.StructArray.from_arrays([values], ["k"])),
+        }
+    )
+
+
+def spread(text: str) -> dict[str, object]:
+    return {
+        "plain": text,
+        "list": [text],
+        "large": [text],
+        "fixed": [text],
+        "struct": {"k": text},
+        "map": {"k": text},
+        "deep": [{"k": text}],
+    }
+
+
+MOMENTS = [
+    (pa.timestamp("ns"), 1709209800123456789, "2024-02-29T12:30:00.123456789"),
+    (pa.timestamp("ns"), 1709209800123000000, "2024-02-29T12:30:00.123000"),
+    (pa.timestamp("ns"), -1, "1969-12-31T23:59:59.999999999"),
+    (pa.timestamp("ns", "UTC"), 1709209800000000001, "2024-02-29T12:30:00.000000001+00:00"),
+    (pa.timestamp("ns", "+02:00"), 2**63 - 1, "2262-04-12T01:47:16.854775807+02:00"),
+    (pa.timestamp("ms", "+02:00"), 1709209800123, "2024-02-29T14:30:00.123000+02:00"),
+    (pa.timestamp("us"), 2**63 - 1, "<value out of range: 9223372036854775807>"),
+    (pa.timestamp("us", "+02:00"), 2**63 - 1, "<value out of range: 9223372036854775807>"),
+    (pa.timestamp("s"), 253402300800, "10000-01-01 00:00:00.000"),
+    (pa.timestamp("s", "+02:00"), 253402300799, "9999-12-31 23:59:59.000Z"),
+    (pa.duration("ns"), 86_400_000_000_001, "1 day, 0:00:00.000000001"),
+    (pa.duration("ns"), 1_500_000_001, "0:00:01.500000001"),
+    (pa.duration("ns"), 1_500_000_000, "0:00:01.500000"),
+    (pa.duration("s"), 2**63 - 1, "9223372036854775807"),
+    (pa.time64("ns"), 45_000_123_456_000, "12:30:00.123456"),
+    (pa.time32("s"), 45_000, "12:30:00"),
+    (pa.date32(), 19_782, "2024-02-29"),
+    (pa.date32(), 2**31 - 1, "<value out of range: 2147483647>"),
+    (pa.date64(), -86_400_000, "1969-12-31"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "text"), MOMENTS)
+def test_moments_are_text_wherever_they_are_nested_and_also_where_python_cannot_hold_them(
+    kind: pa.DataType, value: int, text: str
+) -> None:
+    column = pa.array([value, None], pa.int32() if kind.bit_width == 32 else pa.int64()).view(kind)
+    first, second = [values(record) for record in read(nested(column))]
+    assert first == spread(text)
+    nothing: dict[str, object] = {
+        "list": [None],
+        "large": [None],
+        "fixed": [None],
+        "struct": {},
+        "map": {"k": None},
+        "deep": [{}],
+    }
+    assert second == nothing
+
+
+def test_the_names_of_a_map_are_moments_as_python_writes_them() -> None:
+    names: Any = pa.array([0, 1], pa.int64()).view(pa.timestamp("ns"))
+    both: Any = pa.array([0, 2], pa.int32())
+    [record] = read(pa.table({"map": pa.MapArray.from_arrays(both, names, pa.array([1, 2]))}))
+    assert values(record) == {"map": {"1970-01-01 00:00:00": 1, "1970-01-01 00:00:00.000000001": 2}}
+
+
+def test_nanoseconds_are_read_without_pandas(tmp_path: Path) -> None:
+    kinds = {str(kind): pa.array([1], pa.int64()).view(kind) for kind in (pa.timestamp("ns"), pa.duration("ns"), pa.time64("ns"))}
+    pq.write_table(pa.table(kinds), tmp_path / "a.parquet")
+    program = """if True:
+        import sys
+        sys.modules["pandas"] = None
+        from batchrun.sources import open_dataset
+        for record in open_dataset(sys.argv[1], format="parquet").records():
+            print(*(bytes(text).decode() for text in record.fields.values()))
+    """
+    command = [sys.executable, "-c", program, str(tmp_path / "a.parquet")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == '"1970-01-01T00:00:00.000000001" "0:00:00.000000001" "00:00:00"\n'
+
+
+def test_a_value_that_python_cannot_hold_is_told_with_file_and_row() -> None:
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    with pytest.raises(DatasetError, match=r"f\.parquet, row 0: row group 0 cannot be read: .*duplicate"):
+        read(pa.table({"twice": twice}))
