@@ -112,7 +112,7 @@ def _rows(batch: pa.RecordBatch, structured: frozenset[str]) -> Iterator[dict[st
 def _texts(column: Any, *, structured: bool) -> Iterator[bytes | None]:
     """Yield the values of one column as JSON texts, None for null; only a few exist at a time, and stay near the processor."""
     kind = column.type
-    if isinstance(column, pa.ExtensionArray):
+    if isinstance(column, pa.ExtensionArray) and not _is_uuid(kind):
         return _texts(column.storage, structured=structured)
     if pa.types.is_dictionary(kind):
         codes = column.indices
@@ -151,6 +151,11 @@ def _is_text(kind: pa.DataType) -> bool:
 def _is_binary(kind: pa.DataType) -> bool:
     """Tell whether values of this type are bytes of any length."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_uuid(kind: pa.DataType) -> bool:
+    """Tell whether values of this type are UUIDs, of which Arrow makes Python's own."""
+    return getattr(kind, "extension_name", None) == "arrow.uuid"
 
 
 def _string(value: bytes) -> str:

@@ -225,3 +225,10 @@ def test_a_value_that_python_cannot_hold_is_told_with_file_and_row() -> None:
     twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
     with pytest.raises(DatasetError, match=r"f\.parquet, row 0: row group 0 cannot be read: .*duplicate"):
         read(pa.table({"twice": twice}))
+
+
+def test_uuids_are_read_in_their_usual_form_wherever_they_are_nested() -> None:
+    """Their bytes were taken for text."""
+    held: Any = pa.array([bytes(range(128, 144))], pa.binary(16))
+    [record] = read(nested(pa.ExtensionArray.from_storage(pa.uuid(), held)))
+    assert values(record) == spread("80818283-8485-8687-8889-8a8b8c8d8e8f")
