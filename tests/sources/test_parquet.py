@@ -232,3 +232,12 @@ def test_uuids_are_read_in_their_usual_form_wherever_they_are_nested() -> None:
     held: Any = pa.array([bytes(range(128, 144))], pa.binary(16))
     [record] = read(nested(pa.ExtensionArray.from_storage(pa.uuid(), held)))
     assert values(record) == spread("80818283-8485-8687-8889-8a8b8c8d8e8f")
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_bytes_are_text_in_whichever_of_its_types_arrow_keeps_them(kind: Any) -> None:
+    [first, second] = read(pa.table({"raw": pa.array([b"caf\xc3\xa9", None], kind), "many": [[1], [2]]}))
+    assert values(first) == {"raw": "café", "many": [1]}
+    assert values(second) == {"many": [2]}
+    [record] = read(pa.table({"expected": pa.array([b'[{"name": "f"}]'], kind), "many": pa.array([[b"x"]], pa.list_(kind))}))
+    assert values(record) == {"expected": [{"name": "f"}], "many": ["x"]}
