@@ -88,7 +88,7 @@ class Shaper:
     """Turns records into samples, keeping equal `tools` once.
 
     `lenient` containers (Parquet, CSV, mapped columns) may hold a structured field as JSON text in a
-    string, and a lone string as `tags`.
+    string, and a lone string as `tags`. The text `null` and no text at all then mean that the field is absent.
     """
 
     def __init__(self, *, lenient: bool = False) -> None:
@@ -145,7 +145,9 @@ class Shaper:
                 rest[name] = text
             elif text != b"null":
                 packed = lenient and text[0] == _QUOTE and name in STRUCTURED
-                fields[name] = _unwrapped(name, text) if packed else text
+                held = _unwrapped(name, text) if packed else text
+                if held is not None:
+                    fields[name] = held
         given = fields.get
         identifier = _label(given("id"), "id")
         return Sample(
@@ -288,9 +290,11 @@ def _of(text: bytes | None, name: str, starts: bytes, wanted: str) -> bytes | No
     raise RowError(f"must be {wanted}", field=name, code="wrong-type")
 
 
-def _unwrapped(name: str, text: bytes) -> bytes:
-    """Return the JSON that a string holds, or the text itself where it holds none."""
+def _unwrapped(name: str, text: bytes) -> bytes | None:
+    """Return the JSON that a string holds, or the text itself where it holds none; None where that is null or nothing."""
     inner = _text.decode(text).strip().encode()
+    if name in ALWAYS_JSON and inner in (b"", b"null"):
+        return None
     if inner[:1] not in (b"[", b"{") or (name == "system" and inner[:1] == b"{"):
         return text
     if parses(inner):

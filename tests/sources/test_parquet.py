@@ -241,3 +241,20 @@ def test_bytes_are_text_in_whichever_of_its_types_arrow_keeps_them(kind: Any) ->
     assert values(second) == {"many": [2]}
     [record] = read(pa.table({"expected": pa.array([b'[{"name": "f"}]'], kind), "many": pa.array([[b"x"]], pa.list_(kind))}))
     assert values(record) == {"expected": [{"name": "f"}], "many": ["x"]}
+
+
+@pytest.mark.parametrize("nothing", [None, "null", " null\n", "", " "])
+def test_json_text_of_nothing_is_an_absent_field(tmp_path: Path, nothing: str | None) -> None:
+    """`json.dumps` makes the text `null` of a value that is not there."""
+    structured = ("messages", "tools", "tool_choice", "params", "expected")
+    pq.write_table(pa.table({"prompt": ["x"], **{name: pa.array([nothing]) for name in structured}}), tmp_path / "a.parquet")
+    [sample] = open_dataset(str(tmp_path / "a.parquet")).samples()
+    assert sample.messages == b'[{"role":"user","content":"x"}]'
+    assert (sample.tools, sample.tool_choice, sample.params, sample.expected) == (None, None, None, None)
+
+
+def test_words_are_kept_where_a_column_may_hold_words(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": ["null"], "system": [""], "tags": ["null"], "note": ["null"]}), tmp_path / "a.parquet")
+    [sample] = open_dataset(str(tmp_path / "a.parquet")).samples()
+    assert (sample.messages, sample.system) == (b'[{"role":"user","content":"null"}]', b'""')
+    assert (sample.tags, sample.metadata) == (("null",), b'{"note":"null"}')
