@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 CHUNK_ROWS: Final = 1024
+MAX_TRIED: Final = 512
 _T = TypeVar("_T")
 
 _SHARD: Final = re.compile(r"(\d+)/(\d+)")
@@ -91,6 +92,7 @@ class Condition:
 
         self._polars = pl
         self._text = text
+        self._known: dict[str, Any] = {}  # the last type that a field's values had
         try:
             self._expression = pl.sql_expr(text)
             self._names = sorted({"index", *self._expression.meta.root_names()})
@@ -104,12 +106,7 @@ class Condition:
         for chunk in _chunks(records, CHUNK_ROWS):
             rows += len(chunk)
             unseen -= {name for name in unseen if any(name in record.fields for record in chunk)}
-            try:
-                frame = self._polars.DataFrame([self._column(name, chunk) for name in self._names])
-                verdicts = frame.select(self._expression.alias("verdict")).to_series()
-                kept = verdicts.cast(self._polars.Boolean).fill_null(value=False).to_list()
-            except Exception as error:  # noqa: BLE001 -- as above
-                raise JobError([self._problem(error)]) from None
+            kept = self._verdicts([self._column(name, chunk) for name in self._names])
             if len(kept) != len(chunk):
                 kept = kept * len(chunk)
             for record, keep in zip(chunk, kept, strict=True):
@@ -118,6 +115,34 @@ class Condition:
         if unseen and rows:
             problem = Problem(message=f"no row has a field {min(unseen)!r}", field="select.where", code="bad-condition")
             raise JobError([problem])
+
+    def _verdicts(self, columns: list[Any]) -> list[bool]:
+        """Return the verdicts on a chunk, one alone where it is the same for all.
+
+        A column without a value in the chunk has the type of the chunks before it, and where there is none, the first type of
+        which the condition can be asked: which rows stand together in a chunk decides nothing.
+        """
+        errors: list[Exception] = []
+        for types in itertools.islice(itertools.product(*map(self._types, columns)), MAX_TRIED):
+            try:
+                frame = self._polars.DataFrame([column.cast(kind) for column, kind in zip(columns, types, strict=True)])
+                verdicts = frame.select(self._expression.alias("verdict")).to_series()
+                return list(verdicts.cast(self._polars.Boolean).fill_null(value=False))
+            except Exception as error:  # noqa: BLE001 -- as above
+                errors.append(error)
+        raise JobError([self._problem(errors[0])])
+
+    def _types(self, column: Any) -> list[Any]:
+        """Return the types that a column may have, the likeliest first: its own, where any of its values tells it."""
+        pl = self._polars
+        if column.dtype not in (pl.Null, pl.List(pl.Null)):
+            self._known[column.name] = column.dtype
+            return [column.dtype]
+        known = self._known.get(column.name)
+        listed = [pl.List(pl.String), pl.List(pl.Int64), pl.List(pl.Boolean)]
+        if column.dtype == pl.Null:
+            return [pl.Null, pl.String, *listed, pl.Float64, pl.Boolean] if known is None else [known]
+        return [known] if isinstance(known, pl.List) else [column.dtype, *listed]
 
     def _column(self, name: str, chunk: list[Record]) -> Any:
         """Return one column of the chunk: scalars and lists of scalars as they are, the rest as JSON text."""

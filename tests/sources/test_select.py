@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from batchrun.errors import JobError, UsageError
 from batchrun.job import Select
 from batchrun.sources import open_dataset
+from batchrun.sources.jsonl import record_of
 from batchrun.sources.record import Record
-from batchrun.sources.select import Selection, sampled
+from batchrun.sources.select import CHUNK_ROWS, Selection, sampled
 
 
 def rows(count: int) -> list[Record]:
@@ -105,3 +106,41 @@ def test_counting_needs_no_pass_but_for_a_condition() -> None:
     assert Selection(Select()).count(10) == 10
     assert Selection(Select(sample=4, limit=3)).count(10) == 3
     assert Selection(Select(where="n = 1")).count(10) is None
+
+
+FIELDS = {"tags": b'["core"]', "name": b'"Core"', "score": b"2.5", "done": b"true", "counts": b"[3]"}
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("bare", [{}, dict.fromkeys(FIELDS, b"null"), {"tags": b"[]", "counts": b"[]"}])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "array_contains(tags, 'core')",
+        "array_contains(counts, 3)",
+        "ARRAY_LENGTH(tags) = 1",
+        "name LIKE 'C%'",
+        "UPPER(name) = 'CORE'",
+        "LENGTH(name) = 4",
+        "score > 2",
+        "ROUND(score, 0) > 1",
+        "done",
+        "done AND array_contains(tags, 'core') AND name LIKE 'C%' AND score > 2",
+    ],
+)
+def test_a_block_of_rows_without_a_field_is_judged_as_the_same_rows_among_others(
+    where: str, bare: dict[str, bytes], *, before: bool
+) -> None:
+    full = [Record(index=n, file="f", fields=FIELDS) for n in range(CHUNK_ROWS)]
+    without = [Record(index=n, file="f", fields=bare) for n in range(CHUNK_ROWS)]
+    blocks = without + full if before else full + without
+    mixed = [row for pair in zip(full, without, strict=True) for row in pair]
+    for rows in (blocks, mixed):
+        chosen = list(Selection(Select(where=where)).choose(lambda rows=rows: rows))  # type: ignore[misc]  # mypy: a default
+        assert [record_of(row).fields for row in chosen] == [FIELDS] * CHUNK_ROWS
+
+
+def test_a_condition_that_fits_no_type_says_what_the_first_one_tried_says() -> None:
+    rows = [Record(index=0, file="f", fields={})]
+    with pytest.raises(JobError, match=r"select\.where.*array_contains"):
+        list(Selection(Select(where="UPPER(a) = 'A' AND array_contains(a, 'x')")).choose(lambda: rows))
