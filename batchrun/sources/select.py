@@ -27,6 +27,14 @@ CHUNK_ROWS: Final = 1024
 MAX_TRIED: Final = 512
 _T = TypeVar("_T")
 
+_QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*\"""")
+_OF_MANY_ROWS: Final = re.compile(
+    r"\b(?:ARRAY_AGG|AVG|CORR|COUNT|COVAR(?:_POP|_SAMP)?|DENSE_RANK|FIRST|FIRST_VALUE|LAG|LAST|LAST_VALUE|LEAD|MAX|MEDIAN|MIN"
+    r"|OVER|QUANTILE_CONT|QUANTILE_DISC|RANK|ROW_NUMBER|STDDEV(?:_SAMP)?|STDEV(?:_SAMP)?|STRING_AGG|SUM|VAR(?:_SAMP)?|VARIANCE)\s*\(",
+    re.IGNORECASE,
+)
+"""SQL's aggregates and window functions, called."""
+
 _SHARD: Final = re.compile(r"(\d+)/(\d+)")
 
 
@@ -98,6 +106,9 @@ class Condition:
             self._names = sorted({"index", *self._expression.meta.root_names()})
         except Exception as error:  # noqa: BLE001 -- polars raises several kinds that share no base of its own
             raise JobError([self._problem(error)]) from None
+        if (many := _OF_MANY_ROWS.search(_QUOTED.sub("''", text))) is not None:
+            called = many[0].rstrip("( ").upper()
+            raise JobError([self._problem(ValueError(f"{called} is of many rows, and a condition is asked of each row alone"))])
 
     def filter(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records that meet the condition; those that could not be read pass, to be reported."""

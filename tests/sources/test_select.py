@@ -144,3 +144,26 @@ def test_a_condition_that_fits_no_type_says_what_the_first_one_tried_says() -> N
     rows = [Record(index=0, file="f", fields={})]
     with pytest.raises(JobError, match=r"select\.where.*array_contains"):
         list(Selection(Select(where="UPPER(a) = 'A' AND array_contains(a, 'x')")).choose(lambda: rows))
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["MAX(n) = n", "n > 1 AND count (*) > 2", "n > avg(n)", "ROW_NUMBER() OVER (ORDER BY n) < 3", "n = FIRST(n)"],
+)
+def test_what_takes_many_rows_together_is_refused_before_any_row_is_read(where: str) -> None:
+    """It was taken of each block of rows by itself."""
+    with pytest.raises(JobError, match="is of many rows"):
+        Selection(Select(where=where))
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [("kind <> 'max(n)' AND n < 2", [0, 1]), ("GREATEST(n, 98) > 98", [99]), ("\"n\" IN (1) OR kind = 'it''s sum(n) over'", [1])],
+)
+def test_the_name_of_an_aggregate_within_words_is_none(where: str, expected: list[int]) -> None:
+    assert chosen(Select(where=where)) == expected
+
+
+def test_a_field_may_have_the_name_of_an_aggregate() -> None:
+    rows = [Record(index=n, file="f", fields={"count": b"%d" % n, "over": b"1"}) for n in range(3)]
+    assert [row.index for row in Selection(Select(where="count IN (1, 2) AND over IN (1)")).choose(lambda: rows)] == [1, 2]
