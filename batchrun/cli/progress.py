@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from batchrun.cli.options import interactive
+from batchrun.observe.log import why_paused
 from batchrun.report.words import count, duration, money
 
 if TYPE_CHECKING:
@@ -100,7 +101,6 @@ def _figures(now: Progress, elapsed_s: float) -> list[tuple[str, str]]:
     """Return the figures below the bar, each with its style."""
     pace = now.landed / elapsed_s if elapsed_s > 0 else 0.0
     pause_s = now.paused_until - time.monotonic()
-    why = "no call is answered; trying again in" if now.outage else "paused by the endpoint for"
     return [
         (f"{now.errored:,} failed" if now.errored else "", "red"),
         (f"{now.retrying:,} retrying" if now.retrying else "", "yellow"),
@@ -109,5 +109,5 @@ def _figures(now: Progress, elapsed_s: float) -> list[tuple[str, str]]:
         (f"first token {now.ttft_ms:,.0f} ms" if now.ttft_ms is not None else "", ""),
         (f"{count(now.input_tokens)} in + {count(now.output_tokens)} out tokens", ""),
         (money(now.cost) if now.cost is not None else "", "green"),
-        (f"{why} {duration(pause_s)}" if pause_s > 0 else "", "yellow"),
+        (f"{why_paused(outage=now.outage)} {duration(pause_s)}" if pause_s > 0 else "", "yellow"),
     ]

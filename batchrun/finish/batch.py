@@ -228,7 +228,7 @@ def _made(tried: Sequence[Attempt]) -> int:
     What became of a call in a batch is there again each time that the results of the batch were fetched.
     """
     made = before = 0
-    seen = set[tuple[int, int]]()
+    seen: set[tuple[int, int]] = set()
     for attempt in tried:
         if attempt.started_at_us is not None:
             sent = (attempt.attempt, attempt.started_at_us)

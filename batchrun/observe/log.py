@@ -81,6 +81,11 @@ def _opened(path: Path) -> IO[str]:
         raise StorageError(f"{path}: cannot be written: {error.strerror}", hint="observe.log_file names it") from None
 
 
+def why_paused(*, outage: bool) -> str:
+    """Return the words before how long the run sends nothing: by our own choice in an `outage`, else by the endpoint's."""
+    return "no call is answered; trying again in" if outage else "paused by the endpoint for"
+
+
 class RunLog:
     """The events of one run."""
 
@@ -122,8 +127,7 @@ class RunLog:
         if until < self._paused_until + SAME_PAUSE_S:
             return
         self._paused_until = until
-        why = "no call is answered; trying again in" if outage else "paused by the endpoint for"
-        words = f"{why} {seconds:.0f} s" if seconds >= TOLD_PAUSE_S else None
+        words = f"{why_paused(outage=outage)} {seconds:.0f} s" if seconds >= TOLD_PAUSE_S else None
         self._log.event("run_paused", "warning", words=words, wait_s=round(seconds, 3), outage=outage)
 
     def untold(self, reason: str) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from batchrun.job import Job
+from batchrun.storage.manifest import signatures
 
 REDACTED: Final = "[redacted]"
 SHORTEST: Final = 6  # a shorter value would blank out ordinary words
@@ -71,7 +72,6 @@ def redactor_of(job: Job, environ: Mapping[str, str]) -> Redactor:
 
 def _inside(address: str) -> list[str]:
     """Return what opens an address that holds it: a user name and a password, and what its query signs it with."""
-    parts = urlsplit(address)
-    user, _, _ = parts.netloc.rpartition("@")
-    signed = [value for name, value in parse_qsl(parts.query) if _SECRET_NAME.search(name) or name.lower() == "sig"]
+    user, _, _ = urlsplit(address).netloc.rpartition("@")
+    signed = signatures(address)
     return [*([user, *user.split(":")] if user else []), *signed, *(quote(value, safe="") for value in signed)]

@@ -17,17 +17,17 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from batchrun.schedule.notify import STOPPED_BY_HAND
 from batchrun.schedule.times import MOST_DUE, Times
 
 ON_TIME: Final = timedelta(seconds=60)
 CLOCK_WAS_WRONG: Final = timedelta(days=1)
 """A clock this far behind the last due time was wrong before: what was seen then counts no longer."""
 
-LOCKED_AGAIN: Final = timedelta(seconds=60)
-KILLED_AGAIN: Final = timedelta(seconds=60)
-CUT_SHORT: Final = frozenset({130, 137, 143})  # by SIGINT, SIGKILL, SIGTERM
+AGAIN_AFTER: Final = timedelta(seconds=60)
+CUT_SHORT: Final = STOPPED_BY_HAND | {137}  # by SIGKILL
 SIGNALLED: Final = 128
-"""A greater exit code, but for 130 and 143, is that of a process that a signal has killed."""
+"""A greater exit code, but for those `STOPPED_BY_HAND`, is that of a process that a signal has killed."""
 
 
 class Running(Struct, frozen=True, kw_only=True):
@@ -170,17 +170,17 @@ def ended(table: Timetable, memory: Memory, exit_code: int, now: datetime, *, dr
     after = msgspec.structs.replace(memory, running=None, last=last, exits=exits)
     if exit_code == 7 and table.catch_up != "skip":
         again_since = run.first_started if run.first_started < run.started else None
-        return _owed_again(table, after, run, not_before=now + LOCKED_AGAIN, again_since=again_since)
+        return _owed_again(table, after, run, not_before=now + AGAIN_AFTER, again_since=again_since)
     if draining and exit_code in CUT_SHORT and table.catch_up != "skip":
         return _owed_again(table, after, run, again_since=run.first_started)
     if not draining and killed(exit_code) and run.first_started == run.started and table.catch_up != "skip":
-        return _owed_again(table, after, run, not_before=now + KILLED_AGAIN, again_since=run.first_started)
+        return _owed_again(table, after, run, not_before=now + AGAIN_AFTER, again_since=run.first_started)
     return after
 
 
 def killed(exit_code: int) -> bool:
     """Tell whether a process was killed, and could say nothing of its end."""
-    return exit_code > SIGNALLED and exit_code not in {130, 143}
+    return exit_code > SIGNALLED and exit_code not in STOPPED_BY_HAND
 
 
 def recovered(table: Timetable, memory: Memory) -> Memory:

@@ -127,7 +127,7 @@ class _Checker:
     def __init__(self, dataset: Dataset, spec: RequestSpec, endpoint: Endpoint, *, own_scorer: bool) -> None:
         self._dataset = dataset
         self._spec, self._endpoint = spec, endpoint
-        self._shown, self._own_scorer = SHOWN, own_scorer
+        self._own_scorer = own_scorer
         self._shaper: Shaper = dataset.shaper()
         self._tools = ToolLint()
         self._job_tools = msgspec.json.encode(spec.tools) if spec.tools is not None else None
@@ -188,7 +188,7 @@ class _Checker:
         if problem.row is not None and problem.severity == "error":
             self._row_errors += 1
             self.bad.add(problem.row, str(problem))
-        if len(self._problems) < self._shown:
+        if len(self._problems) < SHOWN:
             self._problems.append(problem)
 
     def _count(self, code: str, severity: str, times: int = 1) -> None:
@@ -208,7 +208,7 @@ class _Checker:
         prompts: dict[int, int] = {}
         noted = self._counts["duplicate-prompt"]
         for place, row in enumerate(self._dataset.rows()):
-            if place > same_id.last and (not same_prompt or len(self._problems) >= self._shown):
+            if place > same_id.last and (not same_prompt or len(self._problems) >= SHOWN):
                 break
             if not (place in same_id or place in same_prompt):
                 continue
@@ -265,7 +265,7 @@ class _Checker:
     def _place(self, row: Row, *findings: Finding) -> None:
         """Note findings at their row; a warning for which there is no room is counted and not made a problem at all."""
         for finding in findings:
-            if finding.severity != "error" and len(self._problems) >= self._shown:
+            if finding.severity != "error" and len(self._problems) >= SHOWN:
                 self._count(finding.code, finding.severity)
                 continue
             self.note(

@@ -59,8 +59,7 @@ def records(
 
     The first `skip` rows are passed over, and so may be those whose number is the place of a 1 in `done`: whole row groups
     of them stay unread, whole batches unconverted. `structured` names the columns whose strings are JSON text. Returns the
-    number of the row after the last. Raises `DatasetError` where a page is broken,
-    or holds what Python cannot.
+    number of the row after the last. Raises `DatasetError` where a page is broken or holds what Python cannot.
     """
     at, first = index, index + skip
     ours = MARK in (file.schema_arrow.metadata or {})

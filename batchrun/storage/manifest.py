@@ -122,13 +122,13 @@ def public_job(job: Job) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def public_location(location: str) -> str:
     """Return where a dataset is, without a query that opens it to whoever has it, as a signed address has."""
-    if "://" not in location:
-        return location
-    parts = urlsplit(location)
-    signed = any(
-        _SECRET_HEADER.search(name) or name.lower() == "sig" for name, _ in parse_qsl(parts.query, keep_blank_values=True)
-    )
-    return urlunsplit(parts._replace(query="")) if signed else location
+    return urlunsplit(urlsplit(location)._replace(query="")) if signatures(location) else location
+
+
+def signatures(address: str) -> list[str]:
+    """Return the values in an address's query that open it, by the names they go under; a path has none."""
+    pairs = parse_qsl(urlsplit(address).query) if "://" in address else ()
+    return [value for name, value in pairs if _SECRET_HEADER.search(name) or name.lower() == "sig"]
 
 
 def without_credentials(address: str, *, whole: bool = False) -> str:
