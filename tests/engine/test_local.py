@@ -358,6 +358,7 @@ def test_an_outage_is_waited_out_without_reading_all_rows(virtual_time: Run) -> 
     assert len(outcome.journal.rows) == 20_000
     knocks = [at for at, _ in outcome.endpoint.log if 6 < at - outcome.endpoint.log[0][0] < 45]
     assert len(knocks) < 100, "it knocks now and then, with few calls"
+    assert outcome.summary.progress.outage, "the pause was our own"
 
 
 @pytest.mark.parametrize(("trouble", "answers_s", "gives_up_s"), [(UNREACHABLE, 0, 3), (DROPPED, 0, 60), (UNREACHABLE, 30, 600)])
