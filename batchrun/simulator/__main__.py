@@ -21,8 +21,10 @@ async def obey(order: Order) -> None:
     answers = None if order.answers is None else open_answers(Path(order.answers))
     log = None if order.access_log is None else Path(order.access_log)
     async with serve(order.spec, answers, host=order.host, port=order.port, access_log=log) as server:
-        sys.stdout.write(f"{server.base_url}\n")
-        sys.stdout.flush()
+        try:
+            os.write(1, f"{server.base_url}\n".encode())
+        except BrokenPipeError:
+            return  # who gave the order has ended since
         closed, loop = asyncio.Event(), asyncio.get_running_loop()
         Thread(target=_watch, args=(loop, closed), daemon=True).start()
         await closed.wait()

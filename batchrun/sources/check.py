@@ -28,7 +28,7 @@ from batchrun.sources.dataset import Dataset
 from batchrun.sources.jsonl import record_of
 from batchrun.sources.lint import Finding, ToolLint, choice_findings, message_findings
 from batchrun.sources.record import Line, Record, Row, RowError, Shaper
-from batchrun.wire.lint import lint_request, lint_sample
+from batchrun.wire.lint import lint_marks, lint_request, lint_sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,6 +256,7 @@ class _Checker:
         found = [*of_tools, *message_findings(sample.messages)]
         if sample.params is not None or sample.tools == b"[]":
             found += map(_of_problem, lint_sample(sample, self._spec, self._endpoint))
+        found += map(_of_problem, lint_marks(sample, self._spec))
         if sample.expected is not None and not of_tools:
             found += _of_expected(sample.expected, tools, own_scorer=self._own_scorer)
         if sample.tool_choice is not None:

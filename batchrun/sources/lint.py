@@ -1,8 +1,8 @@
 """What the endpoint would refuse, found before anything is sent: tools and messages, as JSON text.
 
 Rules are those the Messages API states: tool and parameter name patterns, `input_schema` an object
-schema of JSON Schema 2020-12, roles in turn, every `tool_use` answered in the next turn. Distinct tools
-are judged once. It refuses to know rows, files and endpoints.
+schema of JSON Schema 2020-12, roles in turn, every `tool_use` answered at the head of the next turn, its id
+said once in its own. Distinct tools are judged once. It refuses to know rows, files and endpoints.
 """
 
 from __future__ import annotations
@@ -204,11 +204,28 @@ def _turn_findings(messages: Sequence[_Message]) -> Iterator[Finding]:
             yield Finding(
                 field=f"messages[{at}]", code="tool-result-orphan", message=f"holds results of no call before it: {orphans}"
             )
+        yield from _block_findings(blocks, f"messages[{at}]")
         open_ids = {block.id for block in blocks if block.type == "tool_use" and block.id}
     if open_ids:
         yield Finding(
             field="messages", code="tool-result-missing", message=f"ends without the results of {', '.join(sorted(open_ids))}"
         )
+
+
+def _block_findings(blocks: Sequence[_Block], where: str) -> Iterator[Finding]:
+    """Yield what is wrong with the calls of one message among themselves, and with the place of results in it."""
+    called: set[str] = set()
+    for at, block in enumerate(blocks):
+        place = f"{where}.content[{at}]"
+        if block.type == "tool_use" and block.id:
+            if block.id in called:
+                yield Finding(
+                    field=f"{place}.id", code="duplicate-call-id", message=f"{block.id!r} is the id of a call before it too"
+                )
+            called.add(block.id)
+        elif block.type == "tool_result" and at and blocks[at - 1].type != "tool_result":
+            hint = "move it before the other blocks of its message"
+            yield Finding(field=place, code="tool-result-late", message="comes after a block that is no result", hint=hint)
 
 
 def _size_findings(messages: Sequence[_Message]) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from batchrun.errors import Problem
 from batchrun.job import Endpoint, RequestSpec
 from batchrun.records import Sample
-from batchrun.wire.request import row_params
+from batchrun.wire.request import MARK_KEY, MOST_MARKS, row_params
 
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 SAMPLING_REMOVED_IN: Final = "2026-10-21"
@@ -57,6 +57,23 @@ def lint_sample(sample: Sample, spec: RequestSpec, endpoint: Endpoint) -> list[P
         refused = _refused({**_job_fields(spec), **own}, spec, endpoint)
         found += [_placed(problem, "params") for problem in refused if problem not in known]
     return [problem._replace(row=sample.index) for problem in found]
+
+
+def lint_marks(sample: Sample, spec: RequestSpec) -> list[Problem]:
+    """Return what is wrong with the cache marks of a row and of what the job adds to it; [] where the row has none of its own.
+
+    A warning: a tool may have a parameter of that name.
+    """
+    own = (sample.messages, sample.tools, sample.system)
+    marks = sum(text.count(MARK_KEY) for text in own if text is not None)
+    if marks == 0:
+        return []
+    shared = [job for row, job in ((sample.tools, spec.tools), (sample.system, spec.system)) if row is None and job is not None]
+    marks += json.dumps(shared).count(MARK_KEY.decode())
+    if marks <= MOST_MARKS:
+        return []
+    message = f"{marks} cache marks in one request: the API takes {MOST_MARKS} at most"
+    return [_warning("messages", message, code="cache-marks")._replace(row=sample.index)]
 
 
 def _job_fields(spec: RequestSpec) -> dict[str, Any]:

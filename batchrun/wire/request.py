@@ -29,7 +29,7 @@ MAX_HEADS: Final = 1024
 MOST_MARKS: Final = 4
 """Of `cache_control` in one body: the Messages API refuses more (its prompt caching page: up to 4 breakpoints)."""
 
-_MARKED: Final = b'"cache_control"'
+MARK_KEY: Final = b'"cache_control"'
 _ORDER: Final = ("model", "max_tokens", "stream", "system", "tools", "tool_choice")
 _OWN_PLACE: Final = ("model", "messages", "stream")
 _Fields = dict[str, bytes]
@@ -85,7 +85,7 @@ class BodyBuilder:
         )
 
     def _head(self, sample: Sample, model: str, *, cache: bool) -> _Head:
-        room = MOST_MARKS - sample.messages.count(_MARKED) if cache else 0
+        room = MOST_MARKS - sample.messages.count(MARK_KEY) if cache else 0
         key = (model, sample.tools, sample.system, sample.tool_choice, sample.params, room)
         head = self._heads.get(key)
         if head is None:
@@ -102,7 +102,7 @@ class BodyBuilder:
                 fields[name] = own
         fields.update(row_params(sample.params))
         prefix = _prefix(fields)
-        if prefix and sum(value.count(_MARKED) for value in fields.values()) < room:
+        if prefix and sum(value.count(MARK_KEY) for value in fields.values()) < room:
             _place_mark(fields, self._mark)
         ordered = {name: fields.pop(name) for name in _ORDER if name in fields} | fields
         text = b",".join(b"%b:%b" % (_encode(name), value) for name, value in ordered.items())

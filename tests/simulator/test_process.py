@@ -74,6 +74,17 @@ def test_it_dies_with_its_parent() -> None:
     assert gone_within(int(killed.stdout), 5)
 
 
+def test_a_parent_that_was_gone_before_the_address_was_told_leaves_no_traceback() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "batchrun.simulator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    child.stdout.close()
+    child.stdout = None
+    _, said = child.communicate(msgspec.json.encode(process.Order(spec=Simulate())) + b"\n", timeout=30)
+    assert (child.returncode, said) == (0, b"")
+
+
 def test_an_error_in_the_block_ends_it_too() -> None:
     pid = 0
     with contextlib.suppress(ZeroDivisionError), process.start(FAST) as simulated:

@@ -132,6 +132,32 @@ def test_the_same_prompt_twice_is_a_warning(tmp_path: Path) -> None:
             "tool-result-orphan",
             "messages[0]",
         ),
+        (
+            [
+                {"role": "user", "content": "go on"},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {}}] * 2},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "x"}]},
+            ],
+            "duplicate-call-id",
+            "messages[1].content[1].id",
+        ),
+        (
+            [
+                {"role": "user", "content": "go on"},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]},
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "so:"}, {"type": "tool_result", "tool_use_id": "t1", "content": "x"}],
+                },
+            ],
+            "tool-result-late",
+            "messages[2].content[1]",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "who?", "cache_control": {"type": "ephemeral"}}] * 5}],
+            "cache-marks",
+            "messages",
+        ),
     ],
 )
 def test_messages_that_the_endpoint_would_refuse(tmp_path: Path, messages: Any, code: str, field: str) -> None:
@@ -148,6 +174,21 @@ def test_messages_that_the_endpoint_would_refuse(tmp_path: Path, messages: Any, 
             {"role": "user", "content": "go on"},
             {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]},
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "x"}]},
+        ],
+        [
+            {"role": "user", "content": "go on"},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": name, "name": "f", "input": {}} for name in ("t1", "t2")],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "t1", "content": "x"},
+                    {"type": "tool_result", "tool_use_id": "t2", "content": "x"},
+                    {"type": "text", "text": "and now?"},
+                ],
+            },
         ],
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from batchrun.job import Endpoint, RequestSpec
 from batchrun.records import Sample
-from batchrun.wire.lint import lint_fields, lint_request, lint_sample, model_number
+from batchrun.wire.lint import lint_fields, lint_marks, lint_request, lint_sample, model_number
 
 OLD, NEW = "2023-06-01", "2026-10-21"
 THINKING = {"type": "enabled", "budget_tokens": 2000}
@@ -86,6 +86,26 @@ def test_a_row_is_linted(row: dict[str, bytes], fields: list[str]) -> None:
     assert [problem.field for problem in found] == fields
     assert all(problem.row == 7 for problem in found)
     assert [p.field for p in lint_sample(sample, RequestSpec(), Endpoint(version=NEW))] == fields
+
+
+MARKED = b'{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}'
+
+
+@pytest.mark.parametrize(
+    ("messages", "own", "told"),
+    [
+        (4, {}, True),
+        (3, {}, False),
+        (3, {"system": b"[%b,%b]" % (MARKED, MARKED)}, True),
+        (0, {}, False),
+        (3, {"system": b'"x"'}, False),
+    ],
+)
+def test_more_cache_marks_than_the_api_takes_are_told(messages: int, own: dict[str, bytes], *, told: bool) -> None:
+    text = b'[{"role":"user","content":[%b]}]' % b",".join([MARKED] * messages)
+    spec = RequestSpec(tools=[{"name": "f", "cache_control": {"type": "ephemeral"}}])
+    found = lint_marks(Sample(index=7, id="x", messages=text, **own), spec)  # type: ignore[arg-type]  # fields of bytes
+    assert [(problem.row, problem.code, problem.severity) for problem in found] == [(7, "cache-marks", "warning")] * told
 
 
 @pytest.mark.parametrize("odd", [[], {}, None, 5])
