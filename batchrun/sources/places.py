@@ -30,10 +30,11 @@ _WEB: Final = ("https://", "http://")
 class Part:
     """One file of a dataset: `name` is what messages call it, `size` its bytes (None: not told)."""
 
-    def __init__(self, name: str, size: int | None = None) -> None:
-        """Name the file; nothing is opened yet."""
+    def __init__(self, name: str, size: int | None = None, *, address: str | None = None) -> None:
+        """Name the file; nothing is opened yet. `address` is where it is, if its name does not say all of that."""
         self.name = name
         self.size = size
+        self._address = name if address is None else address
         self._fetched: BinaryIO | None = None
 
     @property
@@ -51,7 +52,7 @@ class Part:
         if self._fetched is not None:
             return Path(self._fetched.name).open("rb", buffering=0)
         if self.remote:
-            stream: BinaryIO = _remote().open_input(self.name)
+            stream: BinaryIO = _remote().open_input(self._address)
             if self.name.startswith(_WEB):
                 self._fetched = stream
                 return self.open()
@@ -161,6 +162,13 @@ def _remote() -> ModuleType:
 
 def _remote_parts(location: str) -> tuple[Part, ...]:
     """Return the files at an address: itself, a folder's data files, or a pattern's matches."""
+    from batchrun.storage.manifest import public_location, without_credentials  # noqa: PLC0415 -- as in `_remote`
+
+    if location.startswith(_WEB):
+        if without_credentials(location) != location:
+            hint = "use a signed address, or fetch the file and name it"
+            raise UsageError(f"{public_location(without_credentials(location))}: takes no name and password", hint=hint)
+        return (Part(public_location(location), address=location),)
     places = _remote()
     found: list[str] = places.glob(location)
     if not found and not glob.has_magic(location):
@@ -170,7 +178,7 @@ def _remote_parts(location: str) -> tuple[Part, ...]:
         found = [name for name in found if suffix(name) in DATA_SUFFIXES]
     if not found:
         raise _nothing(location)
-    return tuple(Part(name, None if name.startswith(_WEB) else places.size(name)) for name in found)
+    return tuple(Part(name, places.size(name)) for name in found)
 
 
 def _nothing(location: str) -> UsageError:

@@ -71,6 +71,20 @@ def test_a_web_address_is_fetched_once_for_all_passes(tmp_path: Path) -> None:
         assert len(list(open_dataset(f"{base}/b.parquet").samples())) == 2
 
 
+def test_a_signed_address_is_asked_whole_and_named_without_what_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "fine"}\n{"prompt": 5}\n')
+    with served(tmp_path) as (base, asked):
+        report = check_dataset(open_dataset(f"{base}/a.jsonl?X-Amz-Signature=opens"))
+        assert asked == ["/a.jsonl?X-Amz-Signature=opens"]
+        assert [problem.file for problem in report.problems] == [f"{base}/a.jsonl"]
+
+
+def test_an_address_with_a_password_is_refused_without_saying_it() -> None:
+    with pytest.raises(UsageError, match=r"^https://h\.example/a\.jsonl: takes no name and password") as caught:
+        open_dataset("https://me:opens@h.example/a.jsonl?sig=opens")
+    assert "opens" not in str(caught.value)
+
+
 class Bucket:
     """A stand-in for the door to buckets: one folder, whose every read is counted as a request would be."""
 
