@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
 
@@ -55,6 +56,7 @@ class Part:
             stream: BinaryIO = _remote().open_input(self._address)
             if self.name.startswith(_WEB):
                 self._fetched = stream
+                weakref.finalize(self, stream.close)  # and with that removed, in whatever circle of references this ends
                 return self.open()
             return stream
         try:
