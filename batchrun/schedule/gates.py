@@ -39,12 +39,15 @@ def judge(
     *,
     comparison: Comparison | None = None,
     against: str | None = None,
+    chosen: bool = False,
     drifts: Mapping[str, Drift | None] | None = None,
 ) -> list[Verdict]:
     """Return the verdict of every gate the job has set, in the order of the job's keys.
 
     `comparison` is of the run named `against` with this one; None where there is none, and `against` says why (then
-    `no_regression` holds: the first run has nothing to lose). `drifts` are by model, None where the past is too short.
+    `no_regression` holds: the first run has nothing to lose). `chosen`: that run was named by the job's owner, and is not
+    just the last one; then a run with verdicts of which none can be held against it fails. `drifts` are by model, None
+    where the past is too short.
     """
     verdicts: list[Verdict] = []
     for model in summary["models"]:
@@ -61,7 +64,8 @@ def judge(
     if gate.max_cost_usd is not None:
         verdicts.append(_cost(gate.max_cost_usd, summary["cost"]))
     if gate.no_regression is not None:
-        verdicts.append(_regression(gate.no_regression.alpha, comparison, against))
+        measured = any(model["accuracy"]["value"] is not None for model in summary["models"])
+        verdicts.append(_regression(gate.no_regression.alpha, comparison, against, may_pass_untold=not (chosen and measured)))
     return verdicts
 
 
@@ -116,13 +120,13 @@ def _cost(most: Decimal, cost: Mapping[str, Any]) -> Verdict:
     return Verdict(name="max_cost_usd", passed=passed, detail=f"cost is {money(total)} of at most {money(most)}{unknown}")
 
 
-def _regression(alpha: float, comparison: Comparison | None, against: str | None) -> Verdict:
+def _regression(alpha: float, comparison: Comparison | None, against: str | None, *, may_pass_untold: bool) -> Verdict:
     if comparison is None:
-        return Verdict(name="no_regression", passed=True, detail=against or "there is no run to compare with")
+        return Verdict(name="no_regression", passed=may_pass_untold, detail=against or "there is no run to compare with")
     overall, named = comparison.overall, against or "the earlier run"
     if overall is None:
         detail = f"no row has a verdict in both this run and {named}: there is no loss to be told"
-        return Verdict(name="no_regression", passed=True, detail=detail)
+        return Verdict(name="no_regression", passed=may_pass_untold, detail=detail)
     difference = overall.difference
     detail = (
         f"{difference.value:+.1%} against {named} over {overall.rows:,} shared rows, p = {overall.p_value:.3g} "

@@ -77,11 +77,13 @@ def _alike(home: Home, summary: Mapping[str, Any]) -> list[Rows]:
 
 def verdicts(gate: Gate, home: Home, summary: Mapping[str, Any]) -> list[Verdict]:
     """Return the verdict of every gate the job has set on a run that came to its end. Raises `StorageError`."""
-    comparison, against = None, None
+    comparison, against, chosen = None, None, False
     if gate.no_regression is not None:
-        comparison, against = _compared(gate.no_regression.alpha, reference(gate, home, summary), summary)
+        other = reference(gate, home, summary)
+        comparison, against = _compared(gate.no_regression.alpha, other, summary)
+        chosen = other.folder is not None and gate.no_regression.against != "last"
     drifts = _drifts(home, summary) if gate.max_drift_sd is not None else None
-    return judge(gate, summary, comparison=comparison, against=against, drifts=drifts)
+    return judge(gate, summary, comparison=comparison, against=against, chosen=chosen, drifts=drifts)
 
 
 def _compared(alpha: float, chosen: Reference, summary: Mapping[str, Any]) -> tuple[Comparison | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from batchrun.errors import GateFailed, UsageError
@@ -91,6 +92,29 @@ def test_the_baseline_and_a_named_run(home: Home, record: Record, tmp_path: Path
         assert only(verdicts(gate(f'no_regression = {{ against = "{name}" }}'), home, now)).passed
     with pytest.raises(UsageError):
         reference(gate(f'no_regression = {{ against = "{tmp_path}/none" }}'), home)
+
+
+def test_a_run_of_which_nothing_can_be_held_against_the_chosen_one_fails(home: Home, record: Record) -> None:
+    """Else a gate stays green for ever once the ids have changed. An outage passes still: it has a gate of its own."""
+    outage, good = record(0, right=0, errored=100), record(1, right=90)
+    against_outage = gate(f'no_regression = {{ against = "{outage["run_id"]}" }}')
+    verdict = only(verdicts(against_outage, home, record(2, right=90)))
+    assert not verdict.passed
+    assert verdict.detail.startswith("no row has a verdict in both this run and")
+    assert only(verdicts(against_outage, home, record(3, right=0, errored=100))).passed
+    results = home.path / good["run_id"] / "results.parquet"
+    pl.read_parquet(results).with_columns(id="x" + pl.col("id")).write_parquet(results)
+    verdict = only(verdicts(gate(f'no_regression = {{ against = "{good["run_id"]}" }}'), home, record(4, right=90)))
+    assert not verdict.passed
+    assert "the two runs share no row" in verdict.detail
+
+
+def test_the_last_run_having_no_row_of_this_ones_is_no_loss(home: Home, record: Record) -> None:
+    """The dataset was replaced: this run is the first of its kind, and the one that the next is held against."""
+    good = record(0, digest="d1")
+    results = home.path / good["run_id"] / "results.parquet"
+    pl.read_parquet(results).with_columns(id="x" + pl.col("id")).write_parquet(results)
+    assert only(verdicts(REGRESSION, home, record(1, digest="d2"))).passed
 
 
 def test_drift_is_measured_against_the_runs_before(home: Home, record: Record) -> None:
