@@ -221,6 +221,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_id: str | None = None
     cached_from: str | None = None  # run_id of the run whose answer this is (`--cache`); costs nothing
     cost_reserved: str | None = None  # decimal text: worst case reserved for it
+    broke_off: bool = False  # sent, and neither answered nor refused
 
     @property
     def usage(self) -> Usage | None:
@@ -231,12 +232,9 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def billed_unseen(self) -> bool:
-        """Whether it may have been billed and did not say for what: sent, not refused, and broken off.
-
-        The money budget decides that, and holds its worst case; where nothing was held (no price), having been accepted tells.
-        """
+        """Whether it may have been billed and did not say for what: it broke off, or it was accepted and nothing was told."""
         accepted = self.http_status is not None and 200 <= self.http_status < 300
-        return self.usage is None and (accepted or self.cost_reserved is not None)
+        return self.usage is None and (self.broke_off or accepted or self.cost_reserved is not None)
 
 
 class CallScore(Struct, frozen=True, kw_only=True, gc=False):

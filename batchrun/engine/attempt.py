@@ -159,3 +159,12 @@ def _status(failure: Failure | None) -> Status:
 def _ms(begin: float | None, end: float | None) -> float | None:
     """Return the milliseconds between two moments, to the microsecond; None where one is missing."""
     return None if begin is None or end is None else math.floor((end - begin) * 1e6 + 0.5) / 1000  # `round` is far slower
+
+
+def broke_off(attempt: Attempt, ended: EndedHow | None) -> bool:
+    """Tell whether an attempt was sent and neither answered nor refused: it may have been billed for more than it told.
+
+    `ended` is how its exchange ended, None where we broke it off.
+    """
+    refused = attempt.http_status is not None and not 200 <= attempt.http_status < 300
+    return attempt.reply is None and not refused and attempt.started_at_us is not None and ended not in NEVER_SENT

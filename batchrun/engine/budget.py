@@ -17,7 +17,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from batchrun.engine.attempt import NEVER_SENT
+from batchrun.engine.attempt import broke_off
 from batchrun.engine.ports import InFlight, PriceOf, WorstCase
 from batchrun.errors import UsageError
 from batchrun.records import Attempt, EndedHow, Request
@@ -136,10 +136,7 @@ class MoneyBudget:
         if attempt.reply is not None:
             cost = self._price_of(attempt.reply.usage, attempt.model, attempt.started_at_us or 0)
             return NOTHING if cost is None and self._allow_unpriced else cost
-        refused = attempt.http_status is not None and not 200 <= attempt.http_status < 300
-        if refused or attempt.started_at_us is None or ended in NEVER_SENT:
-            return NOTHING
-        return None
+        return None if broke_off(attempt, ended) else NOTHING
 
     def __str__(self) -> str:
         """Say where the money is: `$4.98 of $5.00 spent, $0.01 held for calls that broke off`."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from batchrun.engine.attempt import Call, Exchange
+from batchrun.engine.attempt import Call, Exchange, broke_off
 from batchrun.engine.backlog import Backlog
 from batchrun.engine.budget import MoneyBudget
 from batchrun.engine.concurrency import Concurrency
@@ -247,8 +247,10 @@ class Judge:
         return exchange.attempt(result, final=final, now=now, wall_offset=self._state.wall_offset)
 
     def _settle_money(self, call: Call, attempt: Attempt, how: EndedHow | None) -> Attempt:
-        """Settle the money set aside; return the attempt with the worst case that stays held for it, if any."""
+        """Settle the money set aside; return the attempt with what may have been billed beyond what it told."""
         budget = self._wiring.budget
+        if broke_off(attempt, how):
+            attempt = replace(attempt, broke_off=True)
         if budget is None:
             return attempt
         if call.worst_case is None:
@@ -261,6 +263,6 @@ class Judge:
 
     def _land_waste(self, attempt: Attempt) -> None:
         """Land an attempt that is not its row's end, where it cost something or may have."""
-        if attempt.usage is not None or attempt.cost_reserved is not None:
+        if attempt.usage is not None or attempt.billed_unseen:
             self._progress.wasted += 1
             self._wiring.land(attempt)

@@ -51,6 +51,8 @@ def answer() -> Attempt:
         ([thrown(200, None), answer()], None),
         ([replace(thrown(None, None), cost_reserved="0.5"), answer()], None),
         ([replace(thrown(None, None, final=True), cost_reserved="0.5")], None),
+        ([replace(thrown(None, None), broke_off=True), answer()], None),
+        ([replace(thrown(None, USAGE), broke_off=True), answer()], "3"),
         ([thrown(200, USAGE), thrown(200, None, number=2), answer()], "3 or more"),
         ([thrown(200, None), thrown(200, USAGE, number=2), answer()], "3 or more"),
         ([thrown(200, Usage(input_tokens=5)), answer()], None),

@@ -378,6 +378,16 @@ def test_waste_that_was_billed_is_journalled(virtual_time: Run) -> None:
     assert all(attempt.usage is not None and attempt.usage.input_tokens == 10 for attempt in wasted)
 
 
+def test_waste_that_may_have_been_billed_is_journalled_without_a_budget(virtual_time: Run) -> None:
+    """A connection that was lost before the first byte tells neither what the call cost nor that it cost nothing."""
+    outcome = virtual_time(run(lambda _r, tries, _n: OK if tries else DROPPED, Limits(), 3))
+    wasted = [attempt for attempt in outcome.journal.attempts if not attempt.final]
+    assert len(wasted) == outcome.summary.progress.wasted == 3
+    assert all(attempt.broke_off and attempt.billed_unseen for attempt in wasted)
+    never_sent = virtual_time(run(lambda _r, tries, _n: OK if tries else UNREACHABLE, Limits(), 3))
+    assert [attempt.final for attempt in never_sent.journal.attempts] == [True] * 3
+
+
 def test_attempts_that_cost_nothing_are_not(virtual_time: Run) -> None:
     outcome = virtual_time(run(lambda _r, tries, _n: OK if tries else BROKEN, Limits(), 3))
     assert [attempt.final for attempt in outcome.journal.attempts] == [True] * 3
