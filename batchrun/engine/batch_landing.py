@@ -110,7 +110,7 @@ class Lander:
         budget, worst = self._wiring.budget, submission.intent.worst_usd
         budget.reserve(worst)
         held = budget.settle(attempt, worst, "complete")
-        self._telemetry.progress.cost = budget.spent
+        self._telemetry.progress.cost = budget.told
         self._telemetry.ended(attempt, now)
         self._telemetry.progress.landed += 1
         self._answered = True

@@ -34,6 +34,7 @@ class MoneyBudget:
         "_factor",
         "_notes",
         "_price_of",
+        "_unpriced",
         "_worst_case",
         "endless",
         "held",
@@ -67,6 +68,7 @@ class MoneyBudget:
         self._price_of = price_of
         self._allow_unpriced = allow_unpriced
         self._factor = Decimal(1)
+        self._unpriced = False  # something was answered that has no price
         self._notes = in_flight
 
     def worst_case(self, request: Request) -> Decimal:
@@ -80,6 +82,11 @@ class MoneyBudget:
             f"model {request.model!r} has no price, so max_cost_usd cannot be kept",
             hint="add its price under [[prices.models]], or set limits.allow_unpriced = true",
         )
+
+    @property
+    def told(self) -> Decimal | None:
+        """What was spent, as far as it has a price; None where nothing of it has one."""
+        return None if self._unpriced and not self.spent else self.spent
 
     @property
     def stuck(self) -> bool:
@@ -135,7 +142,10 @@ class MoneyBudget:
         """Return what the attempt cost, None where only its worst case is known."""
         if attempt.reply is not None:
             cost = self._price_of(attempt.reply.usage, attempt.model, attempt.started_at_us or 0)
-            return NOTHING if cost is None and self._allow_unpriced else cost
+            if cost is None and self._allow_unpriced:
+                self._unpriced = True
+                return NOTHING
+            return cost
         return None if broke_off(attempt, ended) else NOTHING
 
     def __str__(self) -> str:

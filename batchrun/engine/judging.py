@@ -258,7 +258,7 @@ class Judge:
         else:
             held = budget.settle(attempt, call.worst_case, how)
             call.worst_case = None
-        self._progress.cost = budget.spent
+        self._progress.cost = budget.told
         return replace(attempt, cost_reserved=str(held)) if held else attempt
 
     def _land_waste(self, attempt: Attempt) -> None:

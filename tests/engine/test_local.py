@@ -572,6 +572,7 @@ def test_unless_that_is_allowed(virtual_time: Run) -> None:
     outcome = virtual_time(run(always(OK), Limits(), 10, budget=budget))
     assert outcome.summary.stopped is None
     assert budget.spent == 0
+    assert outcome.summary.progress.cost is None, "unknown is not nothing"
 
 
 def test_a_call_dearer_than_its_worst_case_makes_the_next_ones_careful() -> None:
