@@ -12,7 +12,7 @@ import click
 
 from batchrun.cli.options import print_json
 from batchrun.errors import UsageError
-from batchrun.report.words import count, money
+from batchrun.report.words import count, money, untold_waste
 from batchrun.visible import visible
 
 if TYPE_CHECKING:
@@ -267,7 +267,6 @@ def _notes(whole: Repriced, *, changed: bool) -> Iterator[str]:
     for model, rows in shown.unpriced.items():
         yield f"no price is known for {model}: {rows:,} answers are in no sum"
     if shown.waste_unknown:
-        these = "1 row" if shown.waste_unknown == 1 else f"{shown.waste_unknown:,} rows"
-        yield f"{these} had an attempt that broke off before it told what it was billed for"
+        yield untold_waste(shown.waste_unknown)
     if changed and whole.carried_over:
         yield f"{whole.carried_over:,} rows: what the columns do not hold was carried over as it was billed (no journal)"

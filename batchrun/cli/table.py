@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchrun.cli import colour
-from batchrun.report.words import count, interval, milliseconds, money
+from batchrun.report.words import count, interval, milliseconds, money, untold_waste
 from batchrun.visible import all_visible
 
 if TYPE_CHECKING:
@@ -155,8 +155,7 @@ def _notes(summary: Summary) -> list[str]:
         for model in summary.get("unpriced_models", [])
     )
     if unknown := summary["cost"].get("waste_unknown"):
-        rows_of = "1 row" if unknown == 1 else f"{unknown:,} rows"
-        notes.append(f"[yellow]{rows_of}[/] had an attempt that broke off before it told what it was billed for")
+        notes.append(f"[yellow]{untold_waste(unknown)}[/]")
     notes.extend(
         f"[{'green' if gate['passed'] else 'red'}]gate {gate['name']}: {'passed' if gate['passed'] else 'FAILED'}[/] "
         f"({escape(gate['detail'])})"

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from batchrun.records import NOT_IN_DENOMINATOR
-from batchrun.report.words import UNKNOWN, count, duration, interval, milliseconds, money, percent
+from batchrun.report.words import UNKNOWN, count, duration, interval, milliseconds, money, percent, untold_waste
 from batchrun.statistics.proportions import wilson
 
 MOST_TOOLS: Final = 100
@@ -258,6 +258,15 @@ def times(model: Mapping[str, Any]) -> list[Figure]:
 def outside(rows: Mapping[str, int]) -> list[str]:
     """Say how many rows are outside accuracy's denominator, by kind."""
     return [f"{rows[kind]:,} {kind}" for kind in sorted(NOT_IN_DENOMINATOR) if rows.get(kind)]
+
+
+def outside_cost(run: Mapping[str, Any]) -> list[str]:
+    """Say what is in no sum of a run's cost: answers without a price, waste that nobody told."""
+    unpriced = (
+        [f"no price is known for {', '.join(run['unpriced_models'])}, or no usage was told"] if run.get("unpriced_models") else []
+    )
+    untold = [untold_waste(run["cost"]["waste_unknown"])] if run["cost"].get("waste_unknown") else []
+    return [f"{words}: that is in no sum" for words in (*unpriced, *untold)]
 
 
 def pair(percentiles: Mapping[str, float | None]) -> str:

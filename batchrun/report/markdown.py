@@ -99,6 +99,7 @@ def _notes(run: Mapping[str, Any], *, several: bool) -> list[str]:
     ]
     if found := figures.outside(run["rows"]):
         notes.append(f"- {name}outside accuracy: {text(', '.join(found))}")
+    notes += [f"- {name}{text(cut(one, 300))}" for one in figures.outside_cost(run)]
     missing = run["rows"]["total"] - run["rows"]["landed"]
     if missing > 0:
         notes.append(f"- {name}{missing:,} of {run['rows']['total']:,} calls are still to be made")

@@ -60,6 +60,7 @@ def run_values(run: Mapping[str, Any], *, draw: bool = True) -> dict[str, Any]:
         "failed_gates": sum(not gate["passed"] for gate in gates),
         "kinds": figures.kinds(models),
         "outside": figures.outside(run["rows"]),
+        "outside_cost": figures.outside_cost(run),
         "outcome_lines": figures.outcomes(columns),
         "headline": figures.headline(columns),
         "tags": dict(list(tags.items())[:MOST_TAGS]),

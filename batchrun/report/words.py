@@ -57,6 +57,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+def untold_waste(rows: int) -> str:
+    """Say of how many rows not all is known that was billed."""
+    return f"{'1 row' if rows == 1 else f'{rows:,} rows'} had an attempt that broke off before it told what it was billed for"
+
+
 def interval(estimate: Mapping[str, Any] | None) -> str:
     """Return an estimate with its interval: `92.5% [88.1%, 95.4%]`."""
     if not estimate or estimate.get("value") is None:

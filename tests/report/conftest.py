@@ -106,7 +106,8 @@ def make_summary(rows: Iterable[Row], *, folder: str = "run", **about: Any) -> d
         detail = ScoreDetail(should_call=True, called=bool(row.tool_calls), schema_valid=True, calls=(scored,))
         score = Score(outcome=row.outcome, correct=row.correct, score=row.score, detail=detail)
         metrics[row.model].add(score, row=row.index, tags=row.tags)
-        costs.add(row, Cost(usd=row.cost_usd, parts={"input": row.cost_usd} if row.cost_usd is not None else {}))
+        parts = {"input": row.cost_usd} if row.cost_usd is not None else {}
+        costs.add(row, Cost(usd=row.cost_usd, wasted_usd=row.wasted_usd, parts=parts))
     known = {
         "job": "weather",
         "run_id": "20251122T163000Z-abcdef",

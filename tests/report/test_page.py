@@ -15,6 +15,7 @@ import pytest
 from batchrun.records import Row, Sample
 from batchrun.report import charts, page
 from batchrun.report.html import for_each
+from batchrun.report.markdown import render_markdown
 from batchrun.report.page import render_run, run_values
 from batchrun.report.page_rows import RowSample, Sampled
 from batchrun.visible import visible
@@ -223,6 +224,24 @@ def test_several_models_stand_side_by_side() -> None:
     made = Page(render_run(make_summary(rows), sampled(rows)))
     assert len(made.named("article")) == 2
     assert {row["data-model"] for row in made.named("details")} == {MODEL, "claude-3-5-haiku"}
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_what_is_in_no_sum_of_the_cost_stands_beside_it(broken: int) -> None:
+    rows = [make_row(index, wasted_usd=None) for index in range(broken)]
+    rows.append(right_row(2, model="mystery", cost_usd=None))
+    of_waste = f"{'1 row' if broken == 1 else '2 rows'} had an attempt that broke off before it told what it was billed for"
+    of_price = "o price is known for mystery, or no usage was told: that is in no sum"
+    page, markdown = Page(render_run(make_summary(rows), sampled(rows))).text, render_markdown([make_summary(rows)])
+    assert f"{of_waste}: that is in no sum." in page
+    assert f"N{of_price}." in page
+    assert f"- {of_waste}: that is in no sum\n" in markdown
+    assert f"- n{of_price}\n" in markdown
+
+
+def test_a_cost_that_is_all_known_has_no_note(mixed_rows: list[Row]) -> None:
+    assert "in no sum" not in render_run(make_summary(mixed_rows), sampled(mixed_rows))
+    assert "in no sum" not in render_markdown([make_summary(mixed_rows)])
 
 
 def test_a_run_without_rows_has_a_page() -> None:
