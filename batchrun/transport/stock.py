@@ -12,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from time import monotonic
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import httpx
 
@@ -40,6 +39,8 @@ from batchrun.transport.credential import Credential
 from batchrun.transport.headers import request_headers
 from batchrun.transport.trust import client_context
 
+_T = TypeVar("_T")
+
 _KEEP_S: Final = 50.0
 
 _ENDS: Final[tuple[tuple[type[httpx.TransportError], EndedHow], ...]] = (
@@ -55,6 +56,7 @@ _SAID: Final[tuple[tuple[str, EndedHow], ...]] = (  # what h11 and httpcore say 
     ("Receive buffer too long", "too_large"),
     ("<ConnectionTerminated", "reset"),
     ("<StreamReset", "reset"),
+    ("ConnectionNotAvailable", "reset"),  # HTTP/2: the server had said that it answers no more, in the middle of the answer
 )
 
 
@@ -168,7 +170,7 @@ class _Exchange:
         try:
             async with clock:
                 self._wait_until(clock, self._started + self._bounds.first_byte_s)
-                return await self._receive(clock, await pool.handle_async_request(self._request))
+                return await self._receive(clock, await _of_httpx(pool.handle_async_request(self._request)))
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -180,6 +182,7 @@ class _Exchange:
         """Push head and body into the receiver."""
         receiver, bounds = self._receiver, self._bounds
         room, done_at, last_at = bounds.max_body, None, math.inf
+        chunks = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
         try:
             if len(response.headers.raw) > MAX_HEADERS:
                 return Ended(how="too_large", message=f"the reply's head is over {MAX_HEADERS} fields")
@@ -187,24 +190,23 @@ class _Exchange:
                 return Ended(how="bad_http", message=f"not HTTP: an unasked status {response.status_code}")
             self.answered = True
             receiver.head(response.status_code, _joined(response.headers), monotonic())
-            async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as chunks:
-                async for chunk in chunks:
-                    at = monotonic()
-                    if done_at is None:
-                        receiver.max_gap = max(receiver.max_gap, at - last_at)
-                        last_at = at
-                    if chunk and room > 0:
-                        receiver.data(chunk[:room], at)
-                    room -= len(chunk)
-                    if receiver.done and done_at is None:
-                        done_at, self._limit = at, ENOUGH
-                    if room < 0:
-                        return self._too_large()
-                    self._limit = ENOUGH if done_at is not None else timed_out("timeout_idle", bounds.idle_s)
-                    self._wait_until(clock, at + bounds.idle_s if done_at is None else done_at + DRAIN_S)
+            while (chunk := await _of_httpx(anext(chunks, None))) is not None:
+                at = monotonic()
+                if done_at is None:
+                    receiver.max_gap = max(receiver.max_gap, at - last_at)
+                    last_at = at
+                if chunk and room > 0:
+                    receiver.data(chunk[:room], at)
+                room -= len(chunk)
+                if receiver.done and done_at is None:
+                    done_at, self._limit = at, ENOUGH
+                if room < 0:
+                    return self._too_large()
+                self._limit = ENOUGH if done_at is not None else timed_out("timeout_idle", bounds.idle_s)
+                self._wait_until(clock, at + bounds.idle_s if done_at is None else done_at + DRAIN_S)
             return COMPLETE
         finally:
-            await response.aclose()
+            await _of_httpx(_let_go(chunks, response))
 
     def _wait_until(self, clock: asyncio.Timeout, when: float) -> None:
         """Move the deadline: to `when`, or to the total one where that is sooner."""
@@ -220,6 +222,24 @@ class _Exchange:
         return Ended(how="too_large", message=f"the reply is over {self._bounds.max_body} bytes (endpoint.max_reply_mb)")
 
 
+async def _let_go(chunks: AsyncGenerator[bytes, None], response: httpx.Response) -> None:
+    """Close a reply, of which more may be on its way."""
+    try:
+        await chunks.aclose()
+    finally:
+        await response.aclose()
+
+
+async def _of_httpx(told: Awaitable[_T]) -> _T:
+    """Return what httpx brings, or raise `httpx.TransportError` for all that was in the way: HTTP/2 lets other errors through."""
+    try:
+        return await told
+    except httpx.TransportError:
+        raise
+    except Exception as error:
+        raise httpx.RemoteProtocolError(brief(error)) from error
+
+
 def _joined(headers: httpx.Headers) -> dict[str, str]:
     """Return the headers as the receiver takes them."""
     joined: dict[str, str] = {}
@@ -232,23 +252,25 @@ def _joined(headers: httpx.Headers) -> dict[str, str]:
 def _ended_by(error: httpx.TransportError, bounds: Bounds) -> Ended:
     """Translate httpx's exceptions: the first row that fits. What we sent never gets into the message."""
     if isinstance(error, httpx.LocalProtocolError):
-        return Ended(how="bad_http", message="httpx refused to send the request")
+        of_http2 = any(type(cause).__module__.startswith("h2.") for cause in _causes(error))
+        words = "a rule of HTTP/2 was broken" if of_http2 else "httpx refused to send the request"
+        return Ended(how="bad_http", message=words)
     how: EndedHow = next((how for kind, how in _ENDS if isinstance(error, kind)), "reset")
     if how == "timeout_connect":
         return timed_out(how, bounds.connect_s)
-    if how == "connect" and _has_tls_cause(error):
+    if how == "connect" and any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         how = "tls"
     if how == "bad_http":
         how = next((other for said, other in _SAID if said in str(error)), how)
     return Ended(how=how, message=brief(error))
 
 
-def _has_tls_cause(error: BaseException) -> bool:
-    """Tell whether TLS is what failed."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what led to it, and so on."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
+    while cause is not None:
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return cause is not None
 
 
 def proxy_of(address: str) -> httpx.Proxy:

@@ -180,3 +180,44 @@ async def test_http2_shares_one_connection(authority: Authority) -> None:
     assert [ended.how for ended in ends] == ["reset" if i == 5 else "complete" for i in range(10)]
     assert [one.body for one in recorders] == [b"" if i == 5 else b"echo body %d" % i for i in range(10)]
     assert server.connections == 1
+
+
+GOAWAY = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0"
+NO_WINDOW = b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0"
+UNOPENED = b"\0\0\0\0\0\0\x0f\xff\xff"
+
+
+@pytest.mark.parametrize("last_words", [b"", GOAWAY, NO_WINDOW, UNOPENED], ids=["none", "goaway", "no window", "unopened stream"])
+async def test_http2_that_dies_ends_its_calls_and_raises_nothing(authority: Authority, last_words: bytes) -> None:
+    """What HTTP/2 lets through is the end of a call, not of the run; the next call finds a new connection."""
+    assert authority.context is not None
+    authority.context.set_alpn_protocols(["h2"])
+    died = False
+
+    async def die(peer: Peer) -> None:
+        nonlocal died
+        if died:
+            await speak_http2(peer)
+            return
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        connection.initiate_connection()
+        open_streams = 0
+        while open_streams < 5:
+            for event in connection.receive_data(await peer.reader.read(65536)):
+                if isinstance(event, h2.events.StreamEnded):
+                    connection.send_headers(event.stream_id, [(":status", "200")])
+                    connection.send_data(event.stream_id, b"begun ")
+                    open_streams += 1
+            await peer.say(connection.data_to_send())
+        died = True
+        await peer.say(last_words)
+
+    async with serve(die, tls=authority.context) as server:
+        endpoint = Endpoint(base_url=server.base_url, http2=True, ca_file=authority.ca_file, timeout=SHORT)
+        transport = open_transport(endpoint, Credential(), connections=10, environ={})
+        ends = await asyncio.gather(*(transport.post("/v1/messages", b"x", Recorder()) for _ in range(5)))
+        last = Recorder()
+        after = await transport.post("/v1/messages", b"again", last)
+        await transport.aclose()
+    assert {ended.how for ended in ends} <= {"reset", "closed", "bad_http"}
+    assert (after.how, last.body) == ("complete", b"echo again")
