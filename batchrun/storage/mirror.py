@@ -27,7 +27,7 @@ import msgspec
 from batchrun.errors import RunLocked, StorageError
 from batchrun.storage import in_flight, places, segment
 from batchrun.storage.folder import BATCHES_NAME, LOCK_NAME, MANIFEST_NAME
-from batchrun.storage.lock import Lock, Owner, is_alive
+from batchrun.storage.lock import Lock, Owner, is_alive, owner_of
 from batchrun.storage.trouble import translated
 
 EVERY_S: Final = 20.0
@@ -131,10 +131,11 @@ def pull(place: str, folder: Path, *, clock: Callable[[], float] = time.time) ->
     """Bring the manifest, the journal and the submitted batches of the run at `place` to the local `folder`, to resume it here.
 
     What is there already and at least as long is newer, and stays; what was left on this machine goes up first.
-    Raises `RunLocked` when another machine is at work on it, `StorageError` when the place cannot be read.
+    Raises `RunLocked` when another machine, or a process of this one that spools elsewhere, is at work on it, `StorageError`
+    when the place cannot be read.
     """
     owner = _remote_owner(places.join(place, LOCK_NAME))
-    if owner is not None and is_alive(owner, clock(), locks_work=True):
+    if owner is not None and is_alive(owner, clock(), locks_work=_spools_at(folder, owner)):
         raise RunLocked(f"{place}: is in use by {owner}", hint="wait for it to end, or give --out another folder")
     send_left(place, folder)
     pull_journal(place, folder)
@@ -179,6 +180,12 @@ def _fetch(place: str, target: Path) -> None:
 def _size(place: str) -> int:
     """Return the bytes of the file at `place`, -1 where there is none."""
     return places.size(place) if places.exists(place) else -1
+
+
+def _spools_at(folder: Path, owner: Owner) -> bool:
+    """Return whether a run's owner signed the lock of the local `folder`, too: `flock` tells there whether it lives."""
+    signed = owner_of(folder / LOCK_NAME)
+    return signed is not None and (signed.host, signed.pid, signed.started) == (owner.host, owner.pid, owner.started)
 
 
 def _remote_owner(place: str) -> Owner | None:

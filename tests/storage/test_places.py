@@ -437,6 +437,21 @@ def test_a_live_run_on_another_machine_is_seen_in_the_bucket(
     pull(place, tmp_path / "there")
 
 
+def test_a_live_run_of_this_machine_that_spools_elsewhere_is_seen_in_the_bucket(bucket: str, tmp_path: Path) -> None:
+    """Another user's, or one with another cache folder: no lock is shared with it, the process table tells."""
+    place, mine, theirs = places.join(bucket, "run-3"), tmp_path / "mine", tmp_path / "theirs"
+    theirs.mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        owner = Owner(host=socket.gethostname(), pid=other.pid, started=None, since=0, beat=0)
+        put(places.join(place, "lock"), msgspec.json.encode(owner))
+        (theirs / "lock").write_bytes(msgspec.json.encode(owner))
+        with pytest.raises(RunLocked, match=f"in use by process {other.pid}"):
+            pull(place, mine)
+        pull(place, theirs)  # where the lock itself can be asked, it is
+        other.communicate(b"\n")
+    pull(place, mine)
+
+
 def test_copying_up_goes_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed copy is told and tried again; the last one raises, or notes itself on the error that ends the run."""
     (tmp_path / "here").mkdir()
