@@ -132,11 +132,11 @@ class _Pricing:
         at_us, was = row.started_at, Cost(usd=row.cost_usd, wasted_usd=row.wasted_usd)
         usage = usage_of(row)
         tokens = self._run.book.cost(usage, row.model, at_us or 0, batch=self._run.batch).usd
-        if row.cost_usd == 0 and tokens:  # from the response cache
+        if row.cost_usd == 0 and tokens != 0:  # from the response cache
             old = new = FREE
         else:
-            if row.cost_usd is not None and row.cost_usd != tokens:
-                usage = self._told(row) or usage
+            if row.cost_usd != tokens:
+                usage = self._told(row) or (Usage() if row.cost_usd is None else usage)
             old = self._old.cost(usage, row.model, at_us, was)
             new = self._new.cost(usage, row.model, at_us, was)
         wasted, more = self._waste(row)

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.cli import main
+from tests.cli.endpoint import SAYS, endpoint, reply
+from tests.transport.servers import Asked, Peer
 
 SONNET, HAIKU = "claude-sonnet-4-20250514", "claude-3-5-haiku-20241022"
 TOOL = {"name": "look_up", "input_schema": {"type": "object", "properties": {"q": {"type": "string"}}}}
@@ -181,6 +183,31 @@ def test_without_its_journal_a_run_s_waste_is_carried_over_and_said_so(
     assert Decimal(whole["repriced"]["wasted"]) == Decimal(whole["billed"]["wasted"]) / 2 > 0
     assert call("cost", str(copy), "--batch") == 0
     assert "carried over as it was billed" in capsys.readouterr().out
+
+
+def test_what_the_run_had_no_price_for_and_what_was_free_stay_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A search that nobody priced is not in the columns; an answer out of the cache was free, of whatever model."""
+    usage = {"input_tokens": 10, "output_tokens": 5, "server_tool_use": {"web_search_requests": 3}}
+
+    async def searched(peer: Peer, asked: Asked) -> None:
+        del asked
+        await peer.say(reply(json.dumps(SAYS | {"usage": usage}).encode()))
+
+    data, cache = tmp_path / "data.jsonl", f"engine.cache_dir={tmp_path / 'cache'}"
+    data.write_text('{"prompt": "Look it up."}\n')
+    own = 'prices.models=[{model = "m-1", input = 1, output = 2}]'
+    with endpoint(searched) as server:
+        asked = (str(data), "--base-url", server.base_url, "-q", "--cache", "--set", cache)
+        for name, model in (("searched", "m-1"), ("first", "mystery"), ("again", "mystery")):
+            assert call("run", *asked, "--model", model, "--set", own, "--out", str(tmp_path / name)) == 0
+    for name, unpriced in (("searched", {"m-1": 1}), ("again", {})):
+        was = summary(tmp_path / name)
+        assert was["unpriced"] == unpriced
+        assert priced(capsys, tmp_path / name)["billed"] == was
+    assert Decimal(summary(tmp_path / "again")["total"]) == 0
+    full = 'prices.models=[{model = "m-1", input = 1, output = 2, web_search = 10}]'
+    repriced = priced(capsys, tmp_path / "searched", "--set", full)["repriced"]
+    assert Decimal(repriced["total"]) == Decimal("0.03002")
 
 
 @pytest.mark.parametrize(
