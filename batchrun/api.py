@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from batchrun.engine.stopping import StopSignal
-from batchrun.errors import BatchrunError
+from batchrun.errors import BatchrunError, UsageError
 from batchrun.job import Job, parse_job, with_overrides
 from batchrun.prepare import Options, local_folder, resumable
 from batchrun.prepare import load_job as read_job
@@ -91,11 +92,19 @@ class Run:
     def results(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Return `results.parquet`, a line a (row, model, repeat), with these columns or all.
 
-        Raises `OSError` where there is none.
+        Raises `OSError` where there is none, and `UsageError` for a column that it does not have.
         """
         import polars as pl  # noqa: PLC0415 - a third of a second that only readers of rows need
 
-        return pl.read_parquet(self.folder / "results.parquet", columns=None if columns is None else list(columns))
+        if columns is None:
+            return pl.read_parquet(self.folder / "results.parquet")
+        known = list(pl.read_parquet_schema(self.folder / "results.parquet"))
+        for name in columns:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"its columns: {', '.join(known)}"
+                raise UsageError(f"results.parquet has no column {name!r}", hint=hint)
+        return pl.read_parquet(self.folder / "results.parquet", columns=list(columns))
 
     def raise_for_error(self) -> Run:
         """Return the run itself, or raise its `error`."""

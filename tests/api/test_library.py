@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import batchrun
-from batchrun.errors import GateFailed
+from batchrun.errors import GateFailed, UsageError
 
 MODEL = "claude-sonnet-4-20250514"
 QUICK = {"request.model": [MODEL], "simulate.first_byte_ms": 0, "simulate.token_ms": 0, "simulate.accuracy": 1}
@@ -151,6 +151,17 @@ def test_a_run_shows_itself_short_and_with_every_text_escaped(dataset: str) -> N
     assert "http" not in page, "self-contained"
     assert run.cost_usd is None or run.cost_usd == 0
     assert run.results(["id"]).height == 80
+
+
+def test_a_column_that_results_do_not_have_is_named_with_what_to_write(dataset: str) -> None:
+    """As a `UsageError`, which the command line's other mistakes are; no other library's error comes through."""
+    run = batchrun.run(dataset, overrides={**QUICK, "request.model": "m"}, simulate=True, out="named")
+    with pytest.raises(UsageError, match="has no column 'outcom'") as typo:
+        run.results(["id", "outcom"])
+    assert typo.value.hint == "did you mean 'outcome'?"
+    with pytest.raises(UsageError) as other:
+        run.results(["zzzz"])
+    assert "id, index, model" in str(other.value.hint)
 
 
 def test_what_keeps_a_run_from_starting_is_raised(dataset: str) -> None:
