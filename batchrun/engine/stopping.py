@@ -26,6 +26,10 @@ OUTAGE_PAUSE_S: Final = 30.0
 OUTAGE_S: Final = 60.0
 UNREACHED_S: Final = 3.0
 UNREACHED: Final = "check the address (endpoint.base_url, --base-url) and the network; then `batchrun resume RUN` goes on"
+UNTRUSTED: Final = (
+    'endpoint.ca_file = "FILE" or SSL_CERT_FILE names the authorities to trust, where the endpoint\'s is your own; '
+    "then `batchrun resume RUN` goes on"
+)
 RESUME: Final = "fix that, then `batchrun resume RUN` goes on with the rows that are left"
 
 
@@ -147,7 +151,8 @@ class OutageWatch:
             self._missing_since = now
         if self._misses < in_flight or not (last_try or now - self._missing_since >= UNREACHED_S):
             return None
-        return EndpointRefused(f"the endpoint cannot be reached: {describe(failure)}", hint=UNREACHED)
+        hint = UNTRUSTED if "CERTIFICATE_VERIFY_FAILED" in failure.message else UNREACHED
+        return EndpointRefused(f"the endpoint cannot be reached: {describe(failure)}", hint=hint)
 
     def fault(self, now: float, *, in_flight: int) -> float:
         """Take note of a fault outside of any pause; return for how many seconds the run should send nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -88,13 +89,13 @@ def endpoint(answer: Answer = answers) -> Iterator[Endpoint]:
 
 
 @contextmanager
-def serving(script: Script) -> Iterator[str]:
+def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Run `script` for every connection to the address that is yielded."""
     begun, addresses, trouble = threading.Event(), list[str](), list[BaseException]()
     loop, over = asyncio.new_event_loop(), asyncio.Event()
 
     async def run() -> None:
-        async with serve(script) as server:
+        async with serve(script, tls=tls) as server:
             addresses.append(server.base_url)
             begun.set()
             await over.wait()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import time
 from pathlib import Path
 
 import pytest
+import trustme
 
 from batchrun.storage.folder import RunFolder
 from tests.cli.endpoint import WEATHER, Endpoint, Shell, endpoint, reply, serving
@@ -191,6 +193,20 @@ def test_an_endpoint_that_cannot_be_reached_ends_the_run_soon(shell: Shell, kind
     assert "the endpoint cannot be reached" in ended.err
     assert "batchrun resume out" in ended.err
     assert "--base-url" in ended.err
+
+
+@pytest.mark.parametrize("transport", ["own", "httpx"])
+def test_a_certificate_that_nobody_vouches_for_is_told_with_what_to_set(shell: Shell, transport: str) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    data = shell.write("ok.jsonl", {"prompt": "hello"})
+    with serving(_plain, tls=context) as base_url:
+        flags = ("--set", "limits.max_attempts=1", "--set", f"endpoint.transport={transport}")
+        ended = shell("run", data, "--model", "m", "--base-url", base_url, "--out", "out", *flags)
+    assert ended.code == 3
+    assert "certificate verify failed" in ended.err
+    assert "endpoint.ca_file" in ended.err
+    assert "batchrun resume out" in ended.err
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, "authentication_error"), (403, "permission_error"), (404, "not_found_error")])
