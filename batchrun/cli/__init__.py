@@ -97,6 +97,8 @@ def main(args: Sequence[str] | None = None) -> None:
         result = batchrun.main(args=list(args) if args is not None else None, standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except click.exceptions.Abort:
+        _say("error", "red", "stopped by SIGINT before it was done")
+        _say("hint", "cyan", "the same command begins again; a run that had begun goes on with `batchrun resume RUN`")
         code = 130
     except click.ClickException as error:
         error.show()

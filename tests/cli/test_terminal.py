@@ -52,3 +52,16 @@ def test_problems_and_hints_are_shown_visibly(capsys: pytest.CaptureFixture[str]
     told = capsys.readouterr().err
     assert told.count("␛]0;PWNED␇") == 3
     assert HIDDEN.findall(told) == []
+
+
+def test_an_interrupt_before_a_run_has_begun_is_told_with_what_goes_on(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    data = shell.write("e.jsonl", {"prompt": "what", "expected": []})
+    monkeypatch.setattr("batchrun.sources.check.check_dataset", interrupted)
+    ended = shell("run", data, "--model", "m", "--simulate", "--out", "reports/e/r", *FAST)
+    assert ended.code == 130
+    assert "error: stopped by SIGINT before it was done" in ended.err
+    assert "batchrun resume RUN" in ended.err
+    assert not (shell.folder / "reports/e/r").exists()
