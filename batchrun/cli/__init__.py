@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -45,6 +46,10 @@ GARBAGE_EVERY = 100_000
 nothing), and a row leaves no cycle behind: the peak memory of 100,000 rows is the same."""
 
 
+READER_GONE = 141
+"""What a shell counts for a command that ended of SIGPIPE."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's file only when that command is used."""
 
@@ -65,6 +70,18 @@ class LazyGroup(click.Group):
             if isinstance(option, click.Option) and option.envvar is None:
                 option.envvar = variable(cmd_name, option)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and end as a shell expects it where the reader of our stdout went away (`| head`).
+
+        It is caught here since click would make it exit code 1, which is a bug's. Nothing is left to say, and Python must not
+        try again at exit.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return READER_GONE
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command table from `COMMANDS`, importing none of them."""
@@ -106,10 +123,6 @@ def main(args: Sequence[str] | None = None) -> None:
     except BatchrunError as error:
         show_error(error)
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader of our stdout went away (`| head`): nothing is left to say, and Python must not try again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, named as one
         traceback.print_exc()
         click.echo(f"error: unexpected {type(error).__name__}: this is a bug in batchrun {__version__}", err=True)

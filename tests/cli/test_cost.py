@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrun.cli import main
-from tests.cli.endpoint import SAYS, endpoint, reply
+from tests.cli.endpoint import SAYS, command, endpoint, environment, reply
 from tests.transport.servers import Asked, Peer
 
 SONNET, HAIKU = "claude-sonnet-4-20250514", "claude-3-5-haiku-20241022"
@@ -169,6 +171,18 @@ def test_lines_go_out_as_csv_and_parquet(
     assert "per correct answer" in (tmp_path / "cost.txt").read_text()
     assert call("cost", run, "--format", "json", "-o", str(tmp_path / "cost.json")) == 0
     assert json.loads((tmp_path / "cost.json").read_text())["billed"] == summary(runs[1])
+
+
+def test_a_reader_that_went_away_is_no_bug(runs: tuple[Path, Path, Path]) -> None:
+    """As `batchrun cost … | head` ends: exit 1 would be a bug's."""
+    gone, ours = os.pipe()
+    os.close(gone)
+    try:
+        args = command("cost", runs[0], "--format", "csv")
+        ended = subprocess.run(args, stdout=ours, stderr=subprocess.PIPE, env=environment(), check=False)
+    finally:
+        os.close(ours)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 def test_without_its_journal_a_run_s_waste_is_carried_over_and_said_so(
