@@ -19,6 +19,7 @@ import msgspec
 
 from batchrun.job import RequestSpec
 from batchrun.records import Request, Sample
+from batchrun.wire.cacheable import may_be_kept
 
 BYTES_PER_TOKEN: Final = 4
 """Rule of thumb for English JSON; other scripts and base64 take more bytes a token, so they are overestimated."""
@@ -101,7 +102,7 @@ class BodyBuilder:
             if own is not None:
                 fields[name] = own
         fields.update(row_params(sample.params))
-        prefix = _prefix(fields)
+        prefix = _prefix(fields, model)
         if prefix and sum(value.count(MARK_KEY) for value in fields.values()) < room:
             _place_mark(fields, self._mark)
         ordered = {name: fields.pop(name) for name in _ORDER if name in fields} | fields
@@ -139,11 +140,12 @@ def _max_tokens(text: bytes) -> int:
         raise ValueError("params.max_tokens is not an integer") from None
 
 
-def _prefix(fields: _Fields) -> int:
-    """Return a positive 63-bit digest of what the prompt cache keeps apart: model, tools and system."""
-    if "tools" not in fields and "system" not in fields:
+def _prefix(fields: _Fields, model: str) -> int:
+    """Return a positive 63-bit digest of what the prompt cache keeps apart: model, tools and system; 0 of too short ones."""
+    tools, system = fields.get("tools", b""), fields.get("system", b"")
+    if not may_be_kept(model, tools=len(tools), system=len(system)):
         return 0
-    parts = (fields["model"], fields.get("tools", b""), fields.get("system", b""))
+    parts = (fields["model"], tools, system)
     digest = hashlib.blake2b(b"".join(b"%d:%b" % (len(part), part) for part in parts), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1 or 1
 

@@ -51,7 +51,7 @@ def test_a_prefix_that_is_cached_weighs_a_tenth() -> None:
         weight, length = (sum(part.length for part in each.values()) for each in (one.weights, one.lengths))
         assert (weight < length / 4) is lighter
         assert (weight == length) is not lighter
-        assert next(iter(one.prefixes.values()))[1] == 50
+        assert [rows for _, rows in one.prefixes.values()] == ([] if system == "short" else [50])
 
 
 @pytest.mark.parametrize(("sample", "repeats"), [(8, 1), (20, 1), (40, 4), (1000, 2)])

@@ -21,6 +21,11 @@ def sample(**fields: Any) -> Sample:
     return Sample(index=0, id="0", **{"messages": MESSAGES, **fields})
 
 
+def long(**fields: bytes) -> dict[str, bytes]:
+    """A head that every model's prompt cache may keep, by blanks that mean nothing."""
+    return {name: value + b" " * 2000 for name, value in fields.items()}
+
+
 def test_fields_in_order() -> None:
     spec = RequestSpec(max_tokens=7, system="be nice", tools=[{"name": "g"}], tool_choice={"type": "auto"}, params={"top_k": 5})
     assert BodyBuilder(spec).build(sample(), "m") == (
@@ -71,16 +76,44 @@ def test_no_stream_where_none_is_asked_for() -> None:
 )
 def test_the_cache_mark_is_on_the_last_shared_block(fields: dict[str, Any], ttl: Any, expected: bytes) -> None:
     builder = BodyBuilder(RequestSpec(cache_ttl=ttl))
-    body = builder.build(sample(**fields), "m", cache=True)
+    body = builder.build(sample(**long(**fields)), "m", cache=True)
     assert expected in body
     assert body.count(b"cache_control") == 1
     json.loads(body)
-    assert b"cache_control" not in builder.build(sample(**fields), "m")
+    assert b"cache_control" not in builder.build(sample(**long(**fields)), "m")
+
+
+@pytest.mark.parametrize(
+    ("model", "least"),
+    [
+        ("claude-haiku-4-5-20251001", 4096),
+        ("anthropic/claude-opus-4.5", 4096),
+        ("us.anthropic.claude-opus-4-6-v1:0", 4096),
+        ("claude-opus-4-7", 2048),
+        ("anthropic.claude-3-5-haiku-20241022-v1:0", 2048),
+        ("claude-3-haiku-20240307", 2048),
+        ("claude-sonnet-4-20250514", 1024),
+        ("claude-opus-4-20250514", 1024),
+        ("claude-3-7-sonnet-latest", 1024),
+        ("claude-sonnet-4-5@20250929", 1024),
+        ("claude-opus-5", 512),
+        ("a-gateway-s-own", 512),
+    ],
+)
+def test_a_head_that_the_model_never_keeps_is_neither_marked_nor_waited_for(model: str, least: int) -> None:
+    """Too short by any count: two bytes a token, and the prompt that comes with tools."""
+    builder = BodyBuilder(RequestSpec())
+    for more in ({}, {"tools": TOOLS}):
+        taken = sum(map(len, more.values())) + 2 * (346 if more else 0)
+        for length, kept in ((2 * least - taken, True), (2 * least - taken - 1, False)):
+            system = b'"%b"' % (b"x" * (length - 2))
+            request = builder.request(sample(system=system, **more), model, 0, cache=True)
+            assert (b"cache_control" in request.body, request.prefix > 0) == (kept, kept)
 
 
 def test_a_mark_of_the_rows_own_is_left_alone() -> None:
     own = b'[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}}]'
-    assert b'"system":' + own in BodyBuilder(RequestSpec()).build(sample(system=own), "m", cache=True)
+    assert b'"system":' + own in BodyBuilder(RequestSpec()).build(sample(**long(system=own)), "m", cache=True)
 
 
 @pytest.mark.parametrize(("in_messages", "in_tools", "marks"), [(3, 0, 4), (4, 0, 4), (2, 1, 4), (3, 1, 4), (6, 0, 6)])
@@ -90,13 +123,13 @@ def test_no_fifth_mark_is_put_beside_the_rows_own(in_messages: int, in_tools: in
     block = f'{{"type":"text","text":"x",{mark}}}'
     messages = f'[{{"role":"user","content":[{",".join([block] * in_messages)}]}}]'.encode()
     tool = f'{{"name":"f","input_schema":{{"type":"object"}}{f",{mark}" if in_tools else ""}}}'
-    row = sample(messages=messages, tools=f"[{tool}]".encode(), system=b'"s"')
+    row = sample(messages=messages, **long(tools=f"[{tool}]".encode(), system=b'"s"'))
     assert BodyBuilder(RequestSpec()).build(row, "m", cache=True).count(b"cache_control") == marks
 
 
 def test_no_mark_where_it_has_no_place() -> None:
     for fields in ({}, {"tools": b"[]"}, {"tools": b"[1]"}):
-        assert b"cache_control" not in BodyBuilder(RequestSpec()).build(sample(**fields), "m", cache=True)
+        assert b"cache_control" not in BodyBuilder(RequestSpec()).build(sample(**long(**fields)), "m", cache=True)
 
 
 def test_rows_share_a_prefix_when_model_tools_and_system_are_equal() -> None:
@@ -105,17 +138,18 @@ def test_rows_share_a_prefix_when_model_tools_and_system_are_equal() -> None:
     def prefix(model: str, **fields: Any) -> int:
         return builder.request(sample(**fields), model, 0).prefix
 
-    key = prefix("m", tools=TOOLS, system=b'"s"')
+    tools, one, other = TOOLS + b" " * 1000, b'"%b"' % (b"s" * 2000), b'"%b"' % (b"t" * 2000)
+    key = prefix("m", tools=tools, system=one)
     assert key > 0
     assert key < 2**63
-    assert key == prefix("m", tools=TOOLS, system=b'"s"', params=b'{"top_k": 1}')
-    others = [("m2", TOOLS, b'"s"'), ("m", TOOLS, b'"t"'), ("m", None, b'"s"'), ("m", TOOLS, None)]
-    assert len({key, *(prefix(m, tools=t, system=s) for m, t, s in others)}) == 5
+    assert key == prefix("m", tools=tools, system=one, params=b'{"top_k": 1}')
+    others = [("m2", tools, one), ("m", tools, other), ("m", None, one), ("m", tools, None)]
+    assert len({key, *(prefix(m, tools=t, system=s) for m, t, s in others)} - {0}) == 5
     assert prefix("m") == 0
 
 
 def test_the_request_carries_what_gates_need() -> None:
-    request = BodyBuilder(RequestSpec(max_tokens=50)).request(sample(params=b'{"max_tokens": 9}', tools=TOOLS), "m", 12)
+    request = BodyBuilder(RequestSpec(max_tokens=50)).request(sample(params=b'{"max_tokens": 9}', **long(tools=TOOLS)), "m", 12)
     assert (request.ordinal, request.model, request.max_tokens) == (12, "m", 9)
     assert request.input_tokens == estimate_tokens(request.body) == -(-len(request.body) // 4)
     assert request.prefix
